@@ -1,0 +1,206 @@
+"""The joins of one historical retrieval: each gives its view's columns for any slice of the entity rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_repo import sources
+from feature_repo.transformations import state_field
+from feature_repo.window_history import History
+from feature_repo.window_state import Ints, Slices, from_us
+from feature_repo.windows import WindowSpec, is_windowed, spec_of_view
+
+
+class Join(Protocol):
+    """One view joined to the entity rows."""
+
+    view: str
+
+    def prepare(self, rows: pa.Table) -> None:
+        """Read what the join needs for these rows; called once, before any slice is asked for."""
+
+    def columns(self, rows: pa.Table, begin: int) -> dict[str, Any]:
+        """The view's columns for `rows`, the slice of the entity rows that starts at `begin`."""
+
+    def implied(self, feature: str) -> bool:
+        """Whether a feature was asked for only because an on-demand view needs it."""
+
+    def stored(self, column: Any) -> pa.Array:
+        """A column as it is stored."""
+
+
+def plan_joins(
+    root: Path,
+    views: Sequence[Any],
+    feature_refs: Sequence[str],
+    registry: Any,
+    project: str,
+    at: Ints,
+    filter_by_created: bool,
+) -> list[StoredJoin | WindowedJoin]:
+    """A join for each view of which `feature_refs` ("view:feature") name a feature; `at` are the rows' instants."""
+    joins: list[StoredJoin | WindowedJoin] = []
+    for view in views:
+        name = view.projection.name_to_use()
+        features = [ref.split(":", 1)[1] for ref in feature_refs if ref.split(":", 1)[0] == name]
+        keys = [column.name for column in view.entity_columns]
+        given = [view.projection.join_key_map.get(key, key) for key in keys]
+        if is_windowed(view):
+            spec = spec_of_view(view)
+            joins.append(WindowedJoin(name, view, spec, given[0], root, at, filter_by_created))
+        else:
+            joins.append(StoredJoin(name, view, keys, given, features, root, at, filter_by_created))
+    return joins
+
+
+@dataclass
+class WindowedJoin:
+    """A view with windowed aggregations: its column is a question to the history, answered when it is finished."""
+
+    view: str
+    definition: Any
+    spec: WindowSpec
+    key: str
+    root: Path
+    at: Ints
+    filter_by_created: bool
+    _history: History | None = field(default=None, init=False)
+
+    def prepare(self, rows: pa.Table) -> None:
+        if not len(self.at):
+            return
+        source = self.definition.batch_source
+        since, until = int(self.at.min()) - self.spec.retention, int(self.at.max())
+        table = read_events(source, self.root, self.spec, since, until)
+        created = source.created_timestamp_column if self.filter_by_created else None
+        self._history = History.of(self.spec, table, source.timestamp_field, created or None)
+
+    def columns(self, rows: pa.Table, begin: int) -> dict[str, Any]:
+        if self._history is None:
+            return {state_field(self.definition.name): pa.nulls(rows.num_rows, pa.binary())}
+        keys = pc.cast(rows[self.key], pa.string())
+        known = self.at[begin : begin + rows.num_rows]
+        return {state_field(self.definition.name): self._history.slices(keys, known)}
+
+    def implied(self, feature: str) -> bool:
+        return True
+
+    def stored(self, column: Any) -> pa.Array:
+        raise NotImplementedError("A windowed view's state has no stored form in history.")
+
+
+def read_events(source: Any, root: Path, spec: WindowSpec, since: int, until: int) -> pa.Table:
+    """Events of [since, until), and of each entity the last one before: `seconds_since_last` reaches that far."""
+    created = [source.created_timestamp_column] if source.created_timestamp_column else []
+    columns = [spec.join_key, spec.event_id, *spec.columns, source.timestamp_field, *created]
+    columns = list(dict.fromkeys(columns))
+    recent = sources.read(source, root, columns, from_us(since), from_us(until))
+    if all(feature.window for feature in spec.features):
+        return recent
+    older = sources.read(source, root, columns, None, from_us(since))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("older", older)
+        last = connection.sql(
+            f'SELECT * FROM older QUALIFY row_number() OVER (PARTITION BY "{spec.join_key}" '  # noqa: S608
+            f'ORDER BY "{source.timestamp_field}" DESC) = 1'
+        ).to_arrow_table()
+    return pa.concat_tables([last.cast(recent.schema), recent])
+
+
+@dataclass
+class StoredJoin:
+    """A view of stored rows: the latest row at or before each entity row's instant, within the view's ttl."""
+
+    view: str
+    definition: Any
+    keys: list[str]
+    given: list[str]
+    features: list[str]
+    root: Path
+    at: Ints
+    filter_by_created: bool
+    _joined: pa.Table | None = field(default=None, init=False)
+
+    def prepare(self, rows: pa.Table) -> None:
+        source = self.definition.batch_source
+        stamp, created = source.timestamp_field, source.created_timestamp_column
+        mapping = {v: k for k, v in source.field_mapping.items()}
+        stored = [mapping.get(name, name) for name in (*self.keys, *self.features)]
+        columns = [*stored, stamp, *([created] if created else [])]
+        until = from_us(int(self.at.max()) + 1) if len(self.at) else None
+        table = sources.read(source, self.root, columns, None, until)
+        left = pa.table(
+            {f"k{i}": rows[name] for i, name in enumerate(self.given)}
+            | {"at": pa.array(self.at), "row": pa.array(np.arange(len(self.at)))}
+        )
+        right = pa.table(
+            {f"k{i}": table[name] for i, name in enumerate(stored[: len(self.keys)])}
+            | {f"f{i}": table[name] for i, name in enumerate(stored[len(self.keys) :])}
+            | {"ts": _us(table[stamp]), "created": _us(table[created]) if created else _us(table[stamp])}
+        )
+        self._joined = _asof(left, right, len(self.keys), len(self.features), self._ttl, self.filter_by_created)
+
+    @property
+    def _ttl(self) -> int:
+        ttl = self.definition.ttl
+        return int(ttl / timedelta(microseconds=1)) if ttl else 0
+
+    def columns(self, rows: pa.Table, begin: int) -> dict[str, Any]:
+        assert self._joined is not None
+        part = self._joined.slice(begin, rows.num_rows)
+        return {name: part[f"f{i}"].combine_chunks() for i, name in enumerate(self.features)}
+
+    def implied(self, feature: str) -> bool:
+        return False
+
+    def stored(self, column: Any) -> pa.Array:
+        return column
+
+
+def _us(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(pc.cast(column, pa.timestamp("us", tz="UTC")), pa.int64())
+
+
+def _asof(left: pa.Table, right: pa.Table, n_keys: int, n_features: int, ttl: int, by_created: bool) -> pa.Table:
+    """`left`'s rows in their order with the features of `right`.
+
+    A row becomes visible at `seen`: its own time, or when it was created if that counts and is later. One that becomes
+    visible after a row of a later time is never the answer, so it is dropped, and the rest is in the order of `seen`.
+    """
+    keys = ", ".join(f"k{i}" for i in range(n_keys))
+    same = " AND ".join(f"l.k{i} = r.k{i}" for i in range(n_keys))
+    seen = "greatest(ts, created)" if by_created else "ts"
+    picked = ", ".join(
+        f"CASE WHEN {ttl} = 0 OR l.at - r.ts <= {ttl} THEN r.f{i} END AS f{i}" for i in range(n_features)
+    )
+    query = f"""
+        WITH visible AS (
+            SELECT *, {seen} AS seen FROM rights
+            QUALIFY row_number() OVER (PARTITION BY {keys}, {seen} ORDER BY ts DESC, created DESC) = 1
+        ), useful AS (
+            SELECT * FROM visible
+            QUALIFY ts >= coalesce(max(ts) OVER (
+                PARTITION BY {keys} ORDER BY seen ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), ts)
+        )
+        SELECT {picked} FROM lefts l ASOF LEFT JOIN useful r ON {same} AND l.at >= r.seen ORDER BY l.row
+    """  # noqa: S608 — names made here
+    with duckdb.connect() as connection:
+        connection.register("lefts", left)
+        connection.register("rights", right)
+        joined = connection.sql(query).to_arrow_table()
+    if joined.num_rows != left.num_rows:
+        raise AssertionError(f"The as-of join gave {joined.num_rows} rows for {left.num_rows}.")
+    return joined
+
+
+__all__ = ["Join", "Slices", "StoredJoin", "WindowedJoin", "plan_joins", "read_events"]

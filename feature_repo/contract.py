@@ -1,0 +1,58 @@
+"""What a registered model promises the service: its feature service, its columns in order, its thresholds.
+
+Training writes it into the model's MLflow metadata under `tollgate`; the service refuses a model whose promise does not
+fit the code that would feed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+METADATA_KEY = "tollgate"
+ONNX_FILE = "model.onnx"
+ONNX_INPUT = "features"
+ONNX_OUTPUT = "probabilities"
+"""The graph's input is float32 (rows, columns), null as NaN; its output (rows, 2), fraud in the second column."""
+
+Decision = Literal["approve", "review", "decline"]
+RiskLevel = Literal["low", "medium", "high"]
+
+
+class ContractMismatch(ValueError):
+    """A model that cannot be fed by this code."""
+
+
+class ModelContract(BaseModel):
+    """The promise itself. A score below `review_from` is approved; one from `decline_from` on is declined."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    feature_service: str
+    columns: tuple[str, ...] = Field(min_length=1)
+    review_from: float = Field(ge=0, le=1)
+    decline_from: float = Field(ge=0, le=1)
+    algorithm: str
+    trained_until: str
+
+    def require(self, feature_service: str, columns: Sequence[str]) -> None:
+        """Raise `ContractMismatch`, naming what differs, unless model and code agree on service, columns and order."""
+        if self.feature_service != feature_service:
+            raise ContractMismatch(
+                f"Model expects feature service '{self.feature_service}'; the code serves '{feature_service}'."
+            )
+        if self.columns != tuple(columns):
+            missing = sorted(set(self.columns) - set(columns))
+            extra = sorted(set(columns) - set(self.columns))
+            detail = f"the code lacks {missing}, the model lacks {extra}" if missing or extra else "their order differs"
+            raise ContractMismatch(f"Model and code disagree on the columns: {detail}. Retrain and register the model.")
+
+    def decide(self, probability: float) -> tuple[Decision, RiskLevel]:
+        """The decision and the risk level of a score."""
+        if probability >= self.decline_from:
+            return "decline", "high"
+        if probability >= self.review_from:
+            return "review", "medium"
+        return "approve", "low"

@@ -1,0 +1,162 @@
+"""A Feast offline store that joins as of each row's instant: exact, rows out = rows in, and out of core.
+
+Stored views join through DuckDB's ASOF JOIN; views that declare windowed aggregations are finished from their event
+history by the same kernels that serve them online. Plugged in by `offline_store.type` in `feature_store.yaml`.
+
+A joined feature row is the latest with feature time <= the row's event time (Feast's rule). With
+`filter_by_created_timestamp`, only rows created by then count. Windowed views look strictly before the row's instant.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast.feature_view import FeatureView
+from feast.infra.offline_stores.file_source import FileLoggingDestination, SavedDatasetFileStorage
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob
+from feast.repo_config import FeastConfigBaseModel
+
+from feature_repo import sources
+from feature_repo.retrieval import HistoricalJob, TableJob
+
+
+class TollgateOfflineStoreConfig(FeastConfigBaseModel):
+    """`offline_store:` of `feature_store.yaml`."""
+
+    type: Literal["feature_repo.offline_store.TollgateOfflineStore"] = "feature_repo.offline_store.TollgateOfflineStore"
+    path: str = "data"
+    """Folder below which the relative paths of file sources lie."""
+
+
+def _root(config: Any) -> Path:
+    path = Path(config.offline_store.path)
+    return path if path.is_absolute() or config.repo_path is None else (Path(config.repo_path) / path).resolve()
+
+
+class TollgateOfflineStore(OfflineStore):
+    """See the module."""
+
+    supports_filter_by_created_timestamp = True
+
+    @staticmethod
+    def get_historical_features(
+        config: Any,
+        feature_views: list[FeatureView],
+        feature_refs: list[str],
+        entity_df: pd.DataFrame | str | None,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        filter_by_created_timestamp: bool = False,
+        **unsupported: Any,
+    ) -> RetrievalJob:
+        """Features of each row of `entity_df` (a frame, or a query over the store's tables) as of its event time."""
+        if entity_df is None or unsupported:
+            raise NotImplementedError(
+                "This offline store needs an entity_df; for every row of a time range, pass a query such as "
+                '"SELECT card_id, timestamp AS event_timestamp FROM transactions WHERE ...".'
+            )
+        root = _root(config)
+        rows = _query(entity_df, root) if isinstance(entity_df, str) else _arrow(entity_df)
+        return HistoricalJob(
+            root, feature_views, feature_refs, rows, registry, project, full_feature_names, filter_by_created_timestamp
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: Any,
+        data_source: Any,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> RetrievalJob:
+        """The latest row of each key in [start_date, end_date]; of equal times the one created last."""
+        created = [created_timestamp_column] if created_timestamp_column else []
+        columns = [*join_key_columns, *feature_name_columns, timestamp_field, *created]
+        keys = ", ".join(f'"{key}"' for key in join_key_columns)
+        order = ", ".join(f'"{column}" DESC' for column in [timestamp_field, *created])
+        partition = f"PARTITION BY {keys} " if keys else ""
+        query = f"SELECT * FROM rows QUALIFY row_number() OVER ({partition}ORDER BY {order}) = 1"  # noqa: S608
+
+        def run() -> pa.Table:
+            rows = sources.read(data_source, _root(config), columns, start_date, end_date, end_inclusive=True)
+            with duckdb.connect() as connection:
+                connection.execute("SET TimeZone = 'UTC'")
+                return connection.register("rows", rows).sql(query).to_arrow_table()
+
+        return TableJob(run)
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: Any,
+        data_source: Any,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """Every row in [start_date, end_date]."""
+        created = [created_timestamp_column] if created_timestamp_column else []
+        columns = [*join_key_columns, *feature_name_columns, timestamp_field, *created]
+        return TableJob(
+            lambda: sources.read(data_source, _root(config), columns, start_date, end_date, end_inclusive=True)
+        )
+
+    @staticmethod
+    def offline_write_batch(
+        config: Any, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
+    ) -> None:
+        """Append rows to the view's batch source, as a part of their own."""
+        sources.append(feature_view.batch_source, _root(config), table, f"batch-{time.time_ns()}")
+        if progress:
+            progress(table.num_rows)
+
+    @staticmethod
+    def write_logged_features(
+        config: Any, data: pa.Table | Path, source: Any, logging_config: Any, registry: Any
+    ) -> None:
+        """Append feature logs to their file destination."""
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise TypeError(
+                f"Logging destination {type(destination).__name__}: this store writes FileLoggingDestination."
+            )
+        folder = Path(destination.path)
+        folder = folder if folder.is_absolute() else _root(config) / folder
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = pq.read_table(data) if isinstance(data, Path) else data
+        pq.write_table(rows, folder / f"log-{time.time_ns()}.parquet")
+
+    def validate_data_source(self, config: Any, data_source: Any) -> None:
+        """A source is valid once it can be named; its table may come later, with the first load of history."""
+        sources.parquet_path(data_source, _root(config))
+
+
+def _arrow(frame: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def _query(query: str, root: Path) -> pa.Table:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for folder in sorted(path for path in root.iterdir() if any(path.glob("*.parquet"))):
+            name = '"' + folder.name.replace('"', '""') + '"'
+            files = str(folder / "*.parquet").replace("'", "''")
+            connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{files}')")
+        return connection.sql(query).to_arrow_table()
+
+
+__all__ = ["SavedDatasetFileStorage", "TollgateOfflineStore", "TollgateOfflineStoreConfig"]

@@ -1,0 +1,166 @@
+"""The jobs of the offline store: a training set computed in chunks, and a plain table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from feast.errors import SavedDatasetLocationAlreadyExists
+from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.on_demand_feature_view import OnDemandFeatureView
+
+from feature_repo.asof import StoredJoin, WindowedJoin, plan_joins
+from feature_repo.transformations import VECTORISED_TAG
+
+CHUNK = 65_536
+"""Rows finished at a time; bounds the memory between the history and the result."""
+
+
+class _Job(RetrievalJob):
+    """What both jobs share: no on-demand views of their own, and saving."""
+
+    _metadata: RetrievalMetadata | None = None
+
+    @property
+    def full_feature_names(self) -> bool:
+        return False
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        return []
+
+    @property
+    def metadata(self) -> RetrievalMetadata | None:
+        return self._metadata
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        return self._to_arrow_internal(timeout).to_pandas()
+
+    def persist(self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None) -> None:
+        """Save the result as one Parquet file (Feast's saved data sets)."""
+        if not isinstance(storage, SavedDatasetFileStorage):
+            raise TypeError(
+                f"Saved data set storage {type(storage).__name__}: this store writes SavedDatasetFileStorage."
+            )
+        path = Path(storage.file_options.uri)
+        if path.exists() and not allow_overwrite:
+            raise SavedDatasetLocationAlreadyExists(location=str(path))
+        pq.write_table(self.to_arrow(timeout=timeout), path)
+
+
+class TableJob(_Job):
+    """Rows that a function reads when they are asked for."""
+
+    def __init__(self, run: Callable[[], pa.Table]) -> None:
+        self._run = run
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return self._run()
+
+
+class HistoricalJob(_Job):
+    """A training set: the entity rows in their order, each with its features as of its event time."""
+
+    def __init__(
+        self,
+        root: Path,
+        feature_views: list[Any],
+        feature_refs: list[str],
+        rows: pa.Table,
+        registry: Any,
+        project: str,
+        full_feature_names: bool,
+        filter_by_created: bool,
+    ) -> None:
+        self._rows = rows
+        self._full_names = full_feature_names
+        schema = {field.name: field.type.to_pandas_dtype() for field in rows.schema}
+        timestamps = [name for name, kind in schema.items() if pa.types.is_timestamp(rows.schema.field(name).type)]
+        self._at = timestamps[0] if len(timestamps) == 1 else infer_event_timestamp_from_entity_df(schema)
+        self._odfvs = _requested_odfvs(feature_refs, registry, project)
+        self._requested = set(feature_refs)
+        stamps = pc.cast(pc.cast(rows[self._at], pa.timestamp("us", tz="UTC")), pa.int64())
+        at = stamps.to_numpy().astype(np.int64, copy=False)
+        self._joins = plan_joins(root, feature_views, feature_refs, registry, project, at, filter_by_created)
+        self._metadata = RetrievalMetadata(
+            features=list(feature_refs),
+            keys=[name for name in rows.column_names if name != self._at],
+            min_event_timestamp=_instant(at.min()) if len(at) else None,
+            max_event_timestamp=_instant(at.max()) if len(at) else None,
+        )
+
+    @property
+    def full_feature_names(self) -> bool:
+        return self._full_names
+
+    @cached_property
+    def _needs_states(self) -> bool:
+        return any(odfv.tags.get(VECTORISED_TAG) != "true" for odfv in self._odfvs)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The training set in batches of at most `CHUNK` rows, in order: for sets that exceed memory."""
+        for join in self._joins:
+            join.prepare(self._rows)
+        begins = range(0, max(self._rows.num_rows, 1), CHUNK)
+        # The kernels let go of the interpreter's lock, so threads are enough.
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            yield from pool.map(self._chunk, begins)
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return pa.Table.from_batches(self.batches())
+
+    def _chunk(self, begin: int) -> pa.RecordBatch:
+        rows = self._rows.slice(begin, CHUNK).combine_chunks()
+        result = {name: rows[name].combine_chunks() for name in rows.column_names}
+        inputs: dict[str, Any] = dict(result)
+        for join in self._joins:
+            for feature, column in join.columns(rows, begin).items():
+                inputs[f"{join.view}__{feature}"] = inputs.setdefault(feature, column)
+                if f"{join.view}:{feature}" in self._requested and not join.implied(feature):
+                    result[f"{join.view}__{feature}" if self._full_names else feature] = join.stored(column)
+        for odfv in self._odfvs:
+            result |= self._on_demand(odfv, inputs, rows.num_rows)
+        return pa.RecordBatch.from_pydict({name: _array(column) for name, column in result.items()})
+
+    def _on_demand(self, odfv: OnDemandFeatureView, inputs: Mapping[str, Any], rows: int) -> dict[str, Any]:
+        if odfv.tags.get(VECTORISED_TAG) == "true":
+            features = odfv.feature_transformation.udf(inputs)
+        else:
+            stored = {name: column for name, column in inputs.items() if isinstance(column, pa.Array)}
+            table = odfv.transform_arrow(pa.table(stored) if stored else pa.table({"__rows": np.arange(rows)}), False)
+            features = {name: table[name] for name in table.column_names}
+        name = odfv.projection.name_to_use()
+        wanted = [field.name for field in odfv.features if f"{name}:{field.name}" in self._requested]
+        return {f"{name}__{f}" if self._full_names else f: features[f] for f in wanted}
+
+
+def _requested_odfvs(feature_refs: list[str], registry: Any, project: str) -> list[OnDemandFeatureView]:
+    names = {reference.split(":", 1)[0] for reference in feature_refs}
+    return [view for view in registry.list_on_demand_feature_views(project, allow_cache=True) if view.name in names]
+
+
+def _array(column: Any) -> pa.Array:
+    if isinstance(column, pa.ChunkedArray):
+        return column.combine_chunks()
+    if isinstance(column, np.ndarray) and column.dtype.kind == "f":
+        return pa.array(column, from_pandas=True)  # NaN is null
+    return column if isinstance(column, pa.Array) else pa.array(column)
+
+
+def _instant(us: int) -> datetime:
+    return pd.Timestamp(us, unit="us", tz="UTC").to_pydatetime()
+
+
+__all__ = ["CHUNK", "HistoricalJob", "StoredJoin", "TableJob", "WindowedJoin"]

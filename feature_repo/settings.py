@@ -1,0 +1,69 @@
+"""Every setting of the platform, read from `FRAUD_*` environment variables.
+
+What differs between a laptop and a cluster is here; what changes the model's meaning is code
+(`feature_repo.definitions`, `feature_repo.schema`).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPO = Path(__file__).resolve().parent
+ROOT = REPO.parent
+
+
+class Settings(BaseSettings):
+    """The settings object; construct it with keyword arguments in tests, or call `settings()` for the process's own."""
+
+    model_config = SettingsConfigDict(env_prefix="FRAUD_", env_parse_none_str="null", extra="ignore", frozen=True)
+
+    profile: Literal["embedded", "full"] = "embedded"
+    home: Path = Field(default=ROOT / ".tollgate", description="Where the embedded profile keeps its state")
+    data: Path = Field(default=ROOT / "data", description="Folder of third-party data sets")
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    postgres_url: str = "postgresql://tollgate@127.0.0.1:5432/tollgate"
+    registry_url: str | None = Field(default=None, description="Feast registry; default: SQLite below `home`")
+    mlflow_url: str = "http://127.0.0.1:5000"
+    model_name: str = "tollgate-fraud"
+
+    host: str = "127.0.0.1"
+    port: int = 3000
+    max_body_bytes: int = 1_048_576
+    max_batch: int = 1_000
+    max_future: timedelta = Field(default=timedelta(minutes=5), description="Clock skew a payment may have")
+    max_age: timedelta | None = Field(default=timedelta(days=7), description="Oldest payment scored; null: any")
+    feature_timeout: float = Field(default=0.25, description="Seconds the online store may take for one answer")
+    review_threshold: float | None = Field(default=None, description="Overrides the model's own threshold")
+
+    allowed_lateness: timedelta = timedelta(minutes=10)
+    transactions_stream: str = "transactions"
+    decisions_stream: str = "decisions"
+    dead_letter_stream: str = "transactions.dead"
+    consumer_group: str = "velocity"
+
+    @property
+    def offline_path(self) -> Path:
+        """The embedded offline store: one folder of Parquet files per table."""
+        return self.home / "offline"
+
+    @property
+    def registry(self) -> str:
+        """SQLAlchemy address of the Feast registry."""
+        if self.registry_url:
+            return self.registry_url
+        if self.profile == "full":
+            return self.postgres_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return f"sqlite:///{self.home / 'registry.db'}"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()
