@@ -1,0 +1,1 @@
+"""From raw history to a registered champion: data, training sets, models, evaluation."""
