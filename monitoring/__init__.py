@@ -1,0 +1,1 @@
+"""What is measured and how trouble shows: metrics, drift, local processes."""

@@ -1,0 +1,80 @@
+"""A metric as the catalogue declares it; the prometheus_client object behind it is made on first use, once.
+
+Invariant: importing or listing declarations imports no prometheus_client. That library decides between one process and
+several when it is imported, and in a BentoML worker `PROMETHEUS_MULTIPROC_DIR` must be set by then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge, Histogram
+
+M = TypeVar("M")
+
+_making = threading.Lock()
+
+
+@dataclass(eq=False)
+class Metric(Generic[M]):
+    """One entry. As an attribute of a catalogue's class it answers itself, of a catalogue's instance the live object.
+
+    `labels` maps each label to what bounds its values; `options` go to prometheus_client as they are.
+    """
+
+    kind: str
+    name: str
+    unit: str
+    meaning: str
+    action: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    attribute: str = ""
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        self.attribute = attribute
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Metric[M]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> M: ...
+    def __get__(self, instance: object | None, owner: type) -> Metric[M] | M:
+        if instance is None:
+            return self
+        with _making:
+            # No __set__ here: once it lies in the instance's dictionary, Python finds it there and never asks again.
+            made = vars(instance).get(self.attribute)
+            if made is None:
+                made = vars(instance)[self.attribute] = self._make()
+        return cast(M, made)
+
+    def _make(self) -> M:
+        import prometheus_client
+
+        factory = getattr(prometheus_client, self.kind.capitalize())
+        made: M = factory(self.name, self.meaning, labelnames=tuple(self.labels), **self.options)
+        return made
+
+
+def counter(name: str, unit: str, *, meaning: str, action: str, **labels: str) -> Metric[Counter]:
+    """Declare a count that only grows; exported as the sum over all worker processes."""
+    return Metric("counter", name, unit, meaning, action, labels)
+
+
+def gauge(name: str, unit: str, *, meaning: str, action: str, **labels: str) -> Metric[Gauge]:
+    """Declare a value of now. With several worker processes the value set last stands, so only `.set` it."""
+    return Metric("gauge", name, unit, meaning, action, labels, {"multiprocess_mode": "mostrecent"})
+
+
+def histogram(name: str, unit: str, buckets: Sequence[float], *, meaning: str, action: str) -> Metric[Histogram]:
+    """Declare a distribution with these upper bounds (+Inf is added); exported as the sum over all worker processes."""
+    return Metric("histogram", name, unit, meaning, action, {}, {"buckets": tuple(buckets)})
+
+
+def declared(catalogue: type) -> Iterator[Metric[Any]]:
+    """The entries of a catalogue's class, in order."""
+    return (entry for entry in vars(catalogue).values() if isinstance(entry, Metric))

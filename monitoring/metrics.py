@@ -1,0 +1,192 @@
+"""Every metric of the platform: what it is called, what it means, and what to do when it is wrong.
+
+Invariant: whatever any part exports is an entry here, and a label has few values (never a card, merchant or payment).
+
+    from monitoring.metrics import metrics
+    metrics.predictions.labels(model_version="3", prediction="review").inc()
+
+`python -m monitoring.metrics` prints the catalogue as a Markdown table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from monitoring.declaration import counter, declared, gauge, histogram
+
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5)
+FRESHNESS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+AGES = (60.0, 300.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)
+SCORES = tuple(round(0.05 * step, 2) for step in range(21))
+AMOUNT_MEMORY = 1_000
+"""Payments over which the average amount forgets: the weight of one falls to 1/e that many payments later."""
+
+
+class Catalogue:
+    """The declared metrics; use the process's one instance, `metrics`, on which an entry is its live object."""
+
+    total_transactions = counter(
+        "total_transactions_total",
+        "payments",
+        meaning="Payments scored",
+        action="No growth while payments flow: check the service's readiness and the load balancer",
+    )
+    high_risk_transactions = counter(
+        "high_risk_transactions_total",
+        "payments",
+        meaning="Payments scored with risk level high",
+        action="Share jumps: look for an attack or a broken feature (drift report); falls to 0: check the threshold",
+    )
+    score = histogram(
+        "fraud_score_distribution",
+        "probability",
+        SCORES,
+        meaning="Fraud probability given to a payment",
+        action="Shape moves without a model change: read the drift report; one bucket only: features are null",
+    )
+    average_amount = gauge(
+        "avg_transaction_amount",
+        "currency units",
+        meaning="Exponentially weighted mean amount of the last ~1,000 payments, as the last worker to score saw it",
+        action="Jumps: compare with the drift of `amount`; a factor of 100 is a sender that changed its unit",
+    )
+    predictions = counter(
+        "predictions_total",
+        "predictions",
+        meaning="Predictions given, by model version and decision",
+        action="A version that should be gone still counts: a worker missed the swap, restart it",
+        model_version="registered versions in use, or `fallback`",
+        prediction="approve, review, decline",
+    )
+    prediction_latency = histogram(
+        "prediction_latency_seconds",
+        "seconds",
+        SECONDS,
+        meaning="From the request's body to the answer, per payment or batch",
+        action="P99 above 0.1: compare with feature retrieval; if that is low, add workers, else look at Redis",
+    )
+    feature_latency = histogram(
+        "feature_retrieval_latency_seconds",
+        "seconds",
+        SECONDS,
+        meaning="One read of the online store, per payment or batch",
+        action="Rises: check Redis (SLOWLOG, memory, network); above the time-out answers are degraded",
+    )
+    feature_age = histogram(
+        "fraud_feature_age_seconds",
+        "seconds",
+        AGES,
+        meaning="Age, at the payment, of the newest event in the card's stored features",
+        action="Moves up for all: the stream job stands still, check its log and the consumer group's lag",
+    )
+    errors = counter(
+        "model_errors_total",
+        "errors",
+        meaning="Payments that got no answer from the model, by cause",
+        action="Look the error type up in the service's log; the payment was answered by the fallback or refused",
+        error_type="a fixed list in the service: invalid_input, feature_store, model, decision_log, internal, ...",
+    )
+    active_model_version = gauge(
+        "active_model_version",
+        "1 or 0",
+        meaning="1 for the version being served, 0 for one served earlier",
+        action="Not the registry's champion: read /model and the service's log for a refused model",
+        model_name="the registered model's name",
+        version="registered versions",
+    )
+    decisions_logged = counter(
+        "fraud_decisions_logged_total",
+        "decisions",
+        meaning="Decisions written to the decision log",
+        action="Falls behind total_transactions: the log's store is slow or away; decisions wait in memory",
+    )
+    unknown_categories = counter(
+        "fraud_unknown_categories_total",
+        "payments",
+        meaning="Payments whose merchant category is outside the vocabulary and was mapped to `other`",
+        action="Grows: a sender uses new codes; map them or extend the vocabulary and retrain",
+    )
+    stream_events = counter(
+        "fraud_stream_events_total",
+        "events",
+        meaning="Events the stream job took from the log, by what became of them",
+        action="No growth: the job stands still; many duplicates: a producer retries, or a replay is running",
+        outcome="applied, duplicate, dead",
+    )
+    dead_letters = counter(
+        "fraud_dead_letters_total",
+        "events",
+        meaning="Events put aside, by reason",
+        action="Read the dead-letter stream: `late` is a slow producer, `invalid` a changed schema",
+        reason="a fixed list in the stream job: invalid, late, ...",
+    )
+    feature_freshness = histogram(
+        "fraud_feature_freshness_seconds",
+        "seconds",
+        FRESHNESS,
+        meaning="From an event's arrival in the log to its features being readable online",
+        action="P99 above 1: the stream job is overloaded or Redis slow; add workers by card",
+    )
+    state_overflow = counter(
+        "fraud_state_events_dropped_total",
+        "events",
+        meaning="Events dropped because an entity's window state is full",
+        action="Find the entity in the job's log: a test card, or a merchant that needs a larger state",
+        view="the stream feature views",
+    )
+    feature_drift = gauge(
+        "fraud_feature_drift",
+        "distance",
+        meaning="Drift of a column by the last report: normed Wasserstein for numbers, Jensen-Shannon for categories",
+        action="Above 0.15 watch, above 0.20 act: open the drift report, find the cause, retrain if it stays",
+        feature="the model's columns, `<column> is null`, the score",
+    )
+    drift_share = gauge(
+        "fraud_drift_share",
+        "share of columns, 0..1",
+        meaning="Share of the tested columns that drifted, by the last report",
+        action="Many at once is a broken pipeline rather than a changed world: check freshness and nulls first",
+    )
+
+
+metrics = Catalogue()
+"""The live metrics of this process, in prometheus_client's default registry."""
+
+
+def decayed_mean(mean: float, weight: float, amounts: Iterable[float]) -> tuple[float, float]:
+    """Continue an exponentially weighted mean (start: 0, 0), newest amount last; returns the new mean and weight.
+
+    The weight makes it an exact mean at the start instead of one pulled towards 0.
+    """
+    keep = 1.0 - 1.0 / AMOUNT_MEMORY
+    for amount in amounts:
+        weight = weight * keep + 1.0
+        mean += (amount - mean) / weight
+    return mean, weight
+
+
+_amount_state = (0.0, 0.0)
+
+
+def record_amounts(amounts: Iterable[float]) -> None:
+    """Take the amounts of scored payments into `average_amount`.
+
+    Each worker keeps its own mean of the payments it sees and the last one to write is exported: every worker's is an
+    estimate of the same mean, where a sum over workers would not be a mean at all.
+    """
+    global _amount_state
+    _amount_state = decayed_mean(*_amount_state, amounts)
+    metrics.average_amount.set(_amount_state[0])
+
+
+def markdown() -> str:
+    """The catalogue as a Markdown table, one row per metric."""
+    lines = ["| metric | type | labels | unit | meaning | when it is wrong |", "|---|---|---|---|---|---|"]
+    for entry in declared(Catalogue):
+        labels = "<br>".join(f"`{label}`: {bound}" for label, bound in entry.labels.items()) or "–"
+        lines.append(f"| `{entry.name}` | {entry.kind} | {labels} | {entry.unit} | {entry.meaning} | {entry.action} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown())
