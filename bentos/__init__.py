@@ -1,0 +1,1 @@
+"""The BentoML service: HTTP in, a decision on record out."""

@@ -1,0 +1,134 @@
+"""The online read: the features of payments as the model's vectors, in one request to the online store.
+
+A row depends on its own payment and the stores' contents alone, whatever else is read with it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from redis.exceptions import RedisError
+
+from bentos.errors import Unavailable
+from feature_repo.context import AT
+from feature_repo.schema import MERCHANT_CATEGORIES, Transaction, category_or_other
+from feature_repo.settings import Settings
+from feature_repo.store import repo_config
+from feature_repo.vector import FEATURE_SERVICE, columns, to_vector
+from feature_repo.window_state import to_us
+from feature_repo.windows import WindowedFeature
+
+Floats32 = npt.NDArray[np.float32]
+
+_LATEST = WindowedFeature("seconds_since_last", "", 0)
+AGES = tuple(_LATEST.name(entity) for entity in ("card", "merchant"))
+"""The features that tell how long before the payment the state's latest event was."""
+
+
+class UnknownFeatureService(LookupError):
+    """The Feast registry does not hold the feature service that the code serves."""
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Vectors of shape (payments, columns), null as NaN, and each payment's feature age in seconds or None."""
+
+    vectors: Floats32
+    ages: tuple[float | None, ...]
+
+
+class FeatureReader(Protocol):
+    """Whatever reads vectors; `columns` is their order, `feature_service` where it comes from."""
+
+    @property
+    def feature_service(self) -> str: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    def read(self, transactions: Sequence[Transaction]) -> FeatureRows:
+        """The features of each transaction at its own instant. Raises `Unavailable` where the store doesn't answer."""
+        ...
+
+
+class FeastReader:
+    """Reads through `FeatureStore.get_online_features`. Safe to call from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._store = _store(settings)
+        self._service = _service(self._store, settings)
+        self.feature_service: str = self._service.name
+        self.columns = columns(self._service)
+
+    def read(self, transactions: Sequence[Transaction]) -> FeatureRows:
+        """See `FeatureReader`."""
+        try:
+            response = self._store.get_online_features(
+                features=self._service, entity_rows=[entity_row(transaction) for transaction in transactions]
+            )
+        except RedisError as error:
+            raise Unavailable("feature_store", error) from error
+        features = response.to_dict()
+        known = [features[name] for name in AGES if name in features]
+        return FeatureRows(
+            to_vector(features, self.columns), tuple(youngest(ages) for ages in zip(*known, strict=True))
+        )
+
+
+def entity_row(transaction: Transaction) -> dict[str, Any]:
+    """What Feast asks for: the join keys and the fields of the request source."""
+    return {
+        "card_id": transaction.card_id,
+        "merchant_id": transaction.merchant_id,
+        AT: to_us(transaction.timestamp),
+        "amount": transaction.amount,
+        "merchant_category": category_or_other(transaction.merchant_category),
+        "country": transaction.country,
+        "channel": transaction.channel,
+    }
+
+
+def is_unknown_category(transaction: Transaction) -> bool:
+    """Whether the category is outside the vocabulary, so that it was mapped to `other`."""
+    category = transaction.merchant_category
+    return category is not None and category not in MERCHANT_CATEGORIES
+
+
+def youngest(ages: Sequence[float | None]) -> float | None:
+    """The smallest age that is known."""
+    return min((age for age in ages if age is not None), default=None)
+
+
+def _store(settings: Settings) -> Any:
+    from feast import FeatureStore
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    # Feast calls its stream views experimental each time it reads one, and puts filters of its own in place on import.
+    warnings.filterwarnings("ignore", message="Stream feature views are experimental", category=RuntimeWarning)
+    config = repo_config(settings)
+    online = config.online_store
+    limit = settings.feature_timeout
+    online.connection_string += f",socket_timeout={limit},socket_connect_timeout={limit}"
+    store = FeatureStore(config=config)
+    # redis-py retries three times and waits up to seconds in between; a payment is better told at once. Feast's
+    # connection string has no word for it, and its provider is the only way to the client.
+    store._get_provider().online_store._get_client(online).set_retry(Retry(NoBackoff(), 0))
+    return store
+
+
+def _service(store: Any, settings: Settings) -> Any:
+    from feast.errors import FeatureServiceNotFoundException
+
+    try:
+        return store.get_feature_service(FEATURE_SERVICE)
+    except FeatureServiceNotFoundException:
+        raise UnknownFeatureService(
+            f"Feature service '{FEATURE_SERVICE}' is not in the Feast registry of profile '{settings.profile}'. "
+            "Run `feast apply` in feature_repo/ first."
+        ) from None
