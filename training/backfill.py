@@ -1,0 +1,70 @@
+"""History into the offline store: a data set's transactions and labels, as named parts that can be taken out again.
+
+The rows keep their own arrival times, so a training set sees of them what could have been known at each payment.
+`python -m training.backfill --dataset handbook` loads all of it; see `training.batch` for what follows from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+
+import pandas as pd
+import pyarrow as pa
+from rich.console import Console
+
+from feature_repo import sources
+from feature_repo.schema import HISTORY_SCHEMA, LABEL_DELAY, LABEL_PUBLICATION, LABEL_SCHEMA
+from feature_repo.settings import Settings, settings
+from feature_repo.store import apply, feature_store
+from training.datasets.catalogue import load_dataset
+from training.validate import require, validate
+
+TABLES = ("transactions", "labels", "card_profiles")
+
+
+def label_rows(transactions: pd.DataFrame, delay: timedelta = LABEL_DELAY) -> pa.Table:
+    """Each transaction's label, known at its event time + `delay` and published at the next hourly batch."""
+    known = transactions["timestamp"] + delay
+    labels = transactions[["transaction_id", "card_id", "merchant_id", "timestamp"]].assign(
+        known_at=known,
+        published_at=known.dt.ceil(LABEL_PUBLICATION),
+        is_fraud=transactions["is_fraud"].astype("float64"),
+    )
+    return pa.Table.from_pandas(labels, schema=LABEL_SCHEMA, preserve_index=False)
+
+
+def load(transactions: pd.DataFrame, current: Settings, part: str) -> int:
+    """Write transactions and their labels as a part of the tables, replacing it; returns the number of rows.
+
+    `transactions` has the columns of `HISTORY_SCHEMA` and `is_fraud`, timestamps in UTC.
+    """
+    store = feature_store(current)
+    rows = pa.Table.from_pandas(transactions[HISTORY_SCHEMA.names], schema=HISTORY_SCHEMA, preserve_index=False)
+    for name, table in (("transactions", rows), ("labels", label_rows(transactions))):
+        sources.append(store.get_data_source(name), current.offline_path, table, part)
+    return int(rows.num_rows)
+
+
+def unload(current: Settings, part: str) -> None:
+    """Take a part out of every table again."""
+    store = feature_store(current)
+    for name in TABLES:
+        sources.remove(store.get_data_source(name), current.offline_path, part)
+
+
+def main() -> None:
+    """Validate a data set and load all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", help="handbook, sparkov, synthetic or a file; default: what FRAUD_DATA holds")
+    arguments = parser.parse_args()
+    current = settings()
+    dataset = load_dataset(arguments.dataset, current.data)
+    require(validate(dataset))
+    apply(current)
+    rows = load(dataset.transactions, current, dataset.name)
+    Console().print(f"Loaded {rows:,} transactions of {dataset.name} into {current.offline_path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The whole loop on one machine: data, features, training, serving, streaming, replay, audit, drift.
+
+Every part is a real process that ends with this one. `python -m training.demo [--dataset NAME_OR_FILE] [--replay N]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from feature_repo.schema import HISTORY_SCHEMA, LABEL_PUBLICATION
+from feature_repo.settings import ROOT, Settings, settings
+from monitoring.decision_log import LoggedDecision, read_decisions
+from monitoring.parts import environment
+from monitoring.processes import Platform, at_free_ports, ending_on_sigterm
+from monitoring.skew import Skew, audit
+from training import batch, summary
+from training.prepare import Prepared, Steps, prepare
+
+REPLAYED = 5_000
+
+
+def replay(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> list[dict[str, Any]]:
+    """Score the first held-out payments over HTTP, each before it enters the stream; returns their answers.
+
+    The hourly batch runs when its hour comes in the replay, as it would in life.
+    """
+    current = platform.settings
+    payments = current.home / "replay.parquet"
+    answers = current.home / "answers.jsonl"
+    rows = prepared.held_out.head(count)[HISTORY_SCHEMA.names]
+    pq.write_table(pa.Table.from_pandas(rows, schema=HISTORY_SCHEMA, preserve_index=False), payments)
+    hour = str(LABEL_PUBLICATION.total_seconds())
+    address = f"http://{current.host}:{current.port}"
+    command = [sys.executable, "-m", "stream_jobs.replay", str(payments), str(answers), "--service", address]
+    with (
+        steps.step(f"replay {len(rows):,} payments", bar=False),
+        subprocess.Popen(  # noqa: S603 — our own module
+            [*command, "--step", hour], env=environ(current), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                due = datetime.fromisoformat(json.loads(line)["due"])
+                batch.run(current, prepared.store, due, prepared.dataset.profiles)
+                process.stdin.write("\n")
+                process.stdin.flush()
+        except BaseException:
+            process.kill()
+            raise
+        if process.wait():
+            raise RuntimeError(f"The replay ended with code {process.returncode}; see {platform.log('stream')}.")
+    return [json.loads(line) for line in answers.read_text().splitlines()]
+
+
+def environ(current: Settings) -> dict[str, str]:
+    """The environment of a child process with these settings."""
+    return {**os.environ, **environment(current)}
+
+
+def drift(current: Settings, prepared: Prepared, decisions: list[LoggedDecision], out: Path) -> dict[str, Any]:
+    """Evidently's report of the replayed payments against the training days, in a process of its own."""
+    columns = list(prepared.data.columns)
+    trained = prepared.data.where(prepared.protocol.train(prepared.data.rows))
+    champion = prepared.outcome.fitted[prepared.outcome.champion]
+    reference = pd.DataFrame(trained.vectors, columns=columns)
+    reference["score"] = champion.model.predict_proba(trained.vectors)[:, 1]
+    recent = pd.DataFrame(np.stack([decision.vector for decision in decisions]), columns=columns)
+    recent["score"] = [decision.probability for decision in decisions]
+    files = {"--reference": current.home / "reference.parquet", "--current": current.home / "recent.parquet"}
+    for frame, path in zip((reference, recent), files.values(), strict=True):
+        frame.to_parquet(path)
+    command = [sys.executable, "-m", "monitoring.drift", "--out", str(out), "--json"]
+    for option, path in files.items():
+        command += [option, str(path)]
+    done = subprocess.run(command, env=environ(current), capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"The drift report ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def live_metrics(prepared: Prepared, answers: list[dict[str, Any]], skew: Skew) -> dict[str, Any]:
+    """What the replay showed. Precision and recall are of payments that were reviewed or declined."""
+    fraud = prepared.held_out.set_index("transaction_id")["is_fraud"]
+    given = pd.DataFrame([line["answer"] for line in answers])
+    truth = given["transaction_id"].map(fraud).to_numpy() == 1
+    stopped = (given["decision"] != "approve").to_numpy()
+    caught = int((truth & stopped).sum())
+    latency = np.array([line["latency_ms"] for line in answers])
+    return {
+        "scored": len(answers),
+        "frauds": int(truth.sum()),
+        "stopped": int(stopped.sum()),
+        "precision": caught / stopped.sum() if stopped.any() else None,
+        "recall": caught / truth.sum() if truth.any() else None,
+        "p50_ms": float(np.percentile(latency, 50)),
+        "p99_ms": float(np.percentile(latency, 99)),
+        "vectors_checked": skew.checked,
+        "vectors_different": skew.different,
+        "different_by_feature": skew.by_feature,
+    }
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """The demo; returns the exit code."""
+    home = settings().home / "demo"
+    shutil.rmtree(home, ignore_errors=True)
+    base = settings().model_copy(update={"home": home})
+    chosen = Settings(**base.model_dump(include={"data", "home"}), max_age=None)
+    steps = Steps(console)
+    began = time.perf_counter()
+    console.print("\n[bold]Tollgate[/] — every payment passes it\n")
+    with ending_on_sigterm(), Platform(at_free_ports(chosen)) as platform:
+        prepared = prepare(platform.settings, lambda: platform.start("redis", "mlflow"), arguments.dataset, steps)
+        with steps.step("start the service and the stream job"):
+            platform.start("stream", "service")
+        answers = replay(platform, prepared, arguments.replay, steps)
+        current = platform.settings
+        with steps.step("recompute every served vector"):
+            decisions = list(read_decisions(current.redis_url, current.decisions_stream))
+            skew = audit(prepared.store, [(d.transaction, d.vector) for d in decisions])
+        platform.stop("service", "stream")
+        reports = ROOT / "reports"
+        with steps.step("drift report"):
+            drifted = drift(current, prepared, decisions, reports / "drift")
+    live = live_metrics(prepared, answers, skew) | {"decisions_logged": len(decisions)}
+    report = summary.as_json(prepared, live, drifted, steps.seconds, time.perf_counter() - began)
+    (reports / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
+    summary.show(console, prepared, report, drifted)
+    failed = skew.different or len(decisions) != len(answers)
+    return 1 if failed else 0
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", help="handbook, sparkov, synthetic or a file; default: what FRAUD_DATA holds")
+    parser.add_argument("--replay", type=int, default=REPLAYED, help="held-out payments to replay")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    try:
+        code = run(parser.parse_args(), console)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted; every process of the demo has been stopped.")
+        code = 130
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()
