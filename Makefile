@@ -1,0 +1,69 @@
+# Everything starts from here; each target sets up what it needs. No root, no Docker, only the Python package index.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+READY := $(VENV)/.ready
+
+export UV_COMPILE_BYTECODE = 1
+export BENTOML_DO_NOT_TRACK = True
+export FEAST_USAGE = False
+# Every process would otherwise compile its imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo test check format up down status mlflow data lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found; install one, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON) (about 220 packages, a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+setup: $(READY) ## Install what the lock names into .venv
+
+demo: $(READY) ## The whole loop on one machine: data to drift report (DATASET=name or file)
+	@$(BIN)/python -m training.demo $(if $(DATASET),--dataset "$(DATASET)")
+
+test: $(READY) ## Every test, against real servers
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## Lint, format, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+up: $(READY) ## Leave the platform running for play (DATASET=name or file the first time)
+	@$(BIN)/python -m training.up $(if $(DATASET),--dataset "$(DATASET)")
+
+down: $(READY) ## Stop what `make up` started
+	@$(BIN)/python -m monitoring.processes down
+
+status: $(READY) ## What `make up` left running
+	@$(BIN)/python -m monitoring.processes status
+
+mlflow: $(READY) ## Look at the models of the last demo (make down FRAUD_HOME=.tollgate/demo ends it)
+	@FRAUD_HOME=.tollgate/demo $(BIN)/python -m monitoring.processes up mlflow
+
+data: $(READY) ## How to get the public data sets
+	@$(BIN)/python -m training.datasets.catalogue
+
+lock: $(READY) ## Resolve the lock files anew
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --all-extras \
+	  pyproject.toml -o requirements.lock
+
+clean: ## Remove what the targets made, but for .venv
+	rm -rf .tollgate reports build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
