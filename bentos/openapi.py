@@ -41,7 +41,9 @@ def amended(document: dict[str, Any], description: str) -> dict[str, Any]:
     """
     document = copy.deepcopy(document)
     document["openapi"] = "3.1.0"  # pydantic writes JSON Schema 2020-12, which 3.0 is not
-    document["info"] = {"title": "Tollgate", "version": document["info"]["version"], "description": description}
+    built = str(document["info"]["version"])  # BentoML writes the text "None" outside a Bento
+    version = "development" if built == "None" else built
+    document["info"] = {"title": "Tollgate", "version": version, "description": description}
     document["components"] = {"schemas": _schemas()}
     for path, (read, sent) in BODIES.items():
         operation = document["paths"][path]["post"]

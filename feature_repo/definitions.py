@@ -26,8 +26,10 @@ from feature_repo.windows import EVENT_ID_TAG, spec_of
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-SHORT = [timedelta(minutes=5), HOUR, DAY]
-LONG = [7 * DAY, 30 * DAY]
+BURST_WINDOWS = [timedelta(minutes=5)]
+CARD_WINDOWS = [HOUR, DAY, 7 * DAY, 30 * DAY]
+MERCHANT_WINDOWS = [HOUR, DAY, 7 * DAY, 30 * DAY]
+RISK_WINDOWS = [DAY, 7 * DAY, 30 * DAY]
 
 EVENT = {EVENT_ID_TAG: "transaction_id"}
 
@@ -62,9 +64,9 @@ def over(windows: list[timedelta], *functions: tuple[str, str]) -> list[Aggregat
 # --- Stored views: the state of each entity's windows, and the card's daily profile -----------------------------------
 
 card_aggregations = [
-    *over([timedelta(minutes=5)], ("count", ""), ("sum", "amount")),
+    *over(BURST_WINDOWS, ("count", ""), ("sum", "amount")),
     *over(
-        [HOUR, DAY, *LONG],
+        CARD_WINDOWS,
         ("count", ""),
         ("sum", "amount"),
         ("mean", "amount"),
@@ -87,7 +89,7 @@ card_velocity = StreamFeatureView(
 )
 
 merchant_aggregations = [
-    *over([HOUR, DAY, *LONG], ("count", ""), ("mean", "amount"), ("nunique", "card_id")),
+    *over(MERCHANT_WINDOWS, ("count", ""), ("mean", "amount"), ("nunique", "card_id")),
     Aggregation(function="seconds_since_last"),
 ]
 merchant_velocity = StreamFeatureView(
@@ -102,7 +104,7 @@ merchant_velocity = StreamFeatureView(
     tags=EVENT,
 )
 
-risk_aggregations = over([DAY, *LONG], ("count", "is_fraud"), ("mean", "is_fraud"))
+risk_aggregations = over(RISK_WINDOWS, ("count", "is_fraud"), ("mean", "is_fraud"))
 # A batch view in what it does (labels are published hourly, `feast materialize` computes it); a StreamFeatureView by
 # type, because Feast's registry gives a BatchFeatureView back without its aggregations.
 merchant_risk = StreamFeatureView(
