@@ -60,8 +60,8 @@ class FeastReader:
     """Reads through `FeatureStore.get_online_features`. Safe to call from several threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._store = _store(settings)
-        self._service = _service(self._store, settings)
+        self._store = online_store(settings)
+        self._service = feature_service(self._store, settings)
         self.feature_service: str = self._service.name
         self.columns = columns(self._service)
 
@@ -104,7 +104,8 @@ def youngest(ages: Sequence[float | None]) -> float | None:
     return min((age for age in ages if age is not None), default=None)
 
 
-def _store(settings: Settings) -> Any:
+def online_store(settings: Settings) -> Any:
+    """A Feast store that waits for Redis no longer than a payment may."""
     from feast import FeatureStore
     from redis.backoff import NoBackoff
     from redis.retry import Retry
@@ -122,7 +123,8 @@ def _store(settings: Settings) -> Any:
     return store
 
 
-def _service(store: Any, settings: Settings) -> Any:
+def feature_service(store: Any, settings: Settings) -> Any:
+    """The feature service that the code serves. Raises `UnknownFeatureService` where it was never applied."""
     from feast.errors import FeatureServiceNotFoundException
 
     try:

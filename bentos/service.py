@@ -17,9 +17,10 @@ import bentoml
 import orjson
 
 from bentos.answers import Answer, BatchAnswer
+from bentos.compiled import CompiledReader, NotCompilable
 from bentos.decisions import RedisDecisionLog
 from bentos.errors import Unavailable
-from bentos.features import FeastReader, FeatureReader, UnknownFeatureService
+from bentos.features import FeatureReader, UnknownFeatureService
 from bentos.gate import Gate
 from bentos.intake import Limits
 from bentos.lane import Lane
@@ -35,7 +36,7 @@ logger = logging.getLogger("bentoml.service.tollgate")
 TIMEOUT_SECONDS = 5
 """BentoML's own limit for a request, well above what the parts behind it may take. Its timers are never cancelled."""
 
-REFUSALS = (ContractMismatch, InvalidModel, NoModel, UnknownFeatureService)
+REFUSALS = (ContractMismatch, InvalidModel, NoModel, NotCompilable, UnknownFeatureService)
 """Why a service is not started, each saying what to do; any other error is a fault, with its traceback."""
 
 DESCRIPTION = "Card payments in, decisions on record out."
@@ -66,7 +67,7 @@ class TollgateService:
             raise
 
     def _open(self, current: Settings) -> None:
-        reader = FeastReader(current)
+        reader = CompiledReader(current)
         model = champion(current, reader.feature_service, reader.columns)
         self.log = RedisDecisionLog(current)
         self.gate = Gate(model, reader, self.log, Limits.of(current), _utc_now)
