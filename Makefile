@@ -63,6 +63,8 @@ data: $(READY) ## How to get the public data sets
 lock: $(READY) ## Resolve the lock files anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --all-extras \
 	  pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --extra serving \
+	  -c requirements.lock pyproject.toml -o requirements-serving.lock
 
 clean: ## Remove what the targets made, but for .venv
 	rm -rf .tollgate reports build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -42,11 +42,14 @@ class Settings(BaseSettings):
     feature_timeout: float = Field(default=0.25, description="Seconds the online store may take for one answer")
     review_threshold: float | None = Field(default=None, description="Overrides the model's own threshold")
 
+    transport: Literal["redis", "kafka"] = Field(default="redis", description="What carries the streams to the jobs")
+    kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port with commas between")
     allowed_lateness: timedelta = timedelta(minutes=10)
     transactions_stream: str = "transactions"
     decisions_stream: str = "decisions"
     dead_letter_stream: str = "transactions.dead"
     consumer_group: str = "velocity"
+    stream_metrics_port: int | None = Field(default=None, description="Stream job's /metrics on loopback; null: none")
 
     @property
     def offline_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""Real servers for the tests: Redis and MLflow on free ports, in throw-away folders. A missing one is a failure."""
+"""Real Redis, MLflow and Kafka for the tests, on free ports, in throw-away folders. A missing one is a failure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from feature_repo.settings import Settings
 from monitoring.processes import Platform, at_free_ports
+from tests.kafka_broker import kafka_broker, pytest_terminal_summary  # noqa: F401 - a fixture and a hook
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """What a transport gives a job: records with an identity, and a place to say that one is done.
 
 Every transport delivers at least once and forgets a record only when it is acknowledged, so whatever is not
-acknowledged before a crash is delivered again. Applying a record twice must change nothing.
+acknowledged before a crash is delivered again. Applying a record twice must change nothing. As long as a source lives
+it gives each record once.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from typing import Protocol
 
 from bytewax.inputs import Source
 
+IN_FLIGHT = 50_000
+"""Records of a partition that may be given and not yet acknowledged: no more are given until some are. It bounds what a
+job holds in memory and what a crash delivers again, and must exceed what a job gathers before it acknowledges."""
+
+LAST_INSTANT = 253_402_300_799_999_999
+"""The end of the year 9999, µs: a sender's word beyond it is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One message as the transport holds it. `partition` and `id` identify it; instants are µs since 1970 UTC.
 
     `ingested_at` is when the platform first had the event: the sender's word, or else `appended_at`, when the transport
-    took it in.
+    took it in. `body` may be anything at all.
     """
 
     partition: str
@@ -29,13 +37,24 @@ class Record:
 
 
 class Acknowledger(Protocol):
-    """Says to the transport that records are done; safe to repeat."""
+    """Says to the transport that records are done; safe to repeat.
+
+    It needs not live where the source does, but all records of a partition go to one acknowledger, by one thread at a
+    time.
+    """
 
     def acknowledge(self, partition: str, ids: Sequence[str]) -> None:
-        """Forget these records of the partition."""
+        """Forget these records of the partition, in whatever order they come.
+
+        A transport that can only forget from the front on (Kafka, files) forgets a record when all before it are done.
+        It may learn of this a little later, and raises then at the next call what went wrong.
+        """
 
     def bury(self, records: Sequence[tuple[Record, str]]) -> None:
         """Keep records that cannot be processed, each with the reason, where a person will look for them."""
+
+    def close(self) -> None:
+        """Return when the transport knows of every acknowledgement; without it a few may be delivered again."""
 
 
 class Transport(Protocol):
@@ -45,4 +64,12 @@ class Transport(Protocol):
         """The Bytewax source; it connects when it is built, not before."""
 
     def acknowledger(self) -> Acknowledger:
-        """A connected acknowledger."""
+        """An acknowledger of its own connection."""
+
+
+def sender_instant(stated: bytes | None) -> int | None:
+    """The instant that a sender states as text of µs since 1970 UTC; None where it states none that can be read."""
+    if not stated or len(stated) > len(str(LAST_INSTANT)) or not stated.isdigit():
+        return None
+    instant = int(stated)
+    return instant if instant <= LAST_INSTANT else None

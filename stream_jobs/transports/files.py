@@ -1,47 +1,75 @@
 """A file of JSON lines as a transport: to load a day's events, or to run a job on what a test wrote.
 
-A line is an event, or an envelope with the instant at which it was first had. Its identity is its byte offset; the
-position travels in Bytewax's own recovery snapshots.
+A line is an event, or an envelope with the instant at which it was first had. Its id is the bytes it spans. A group's
+position lies in a file beside it, and passes over a line only when that line and all before it are acknowledged.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from stream_jobs.transports.base import Acknowledger, Record
+from stream_jobs.transports.base import IN_FLIGHT, LAST_INSTANT, Acknowledger, Record
+from stream_jobs.transports.prefix import Prefix, span, span_id
 
 BATCH = 1_000
 
+WAIT = timedelta(milliseconds=10)
+"""How long a source at its bound waits for acknowledgements."""
 
-class _Partition(StatefulSourcePartition[Record, int]):
-    def __init__(self, path: Path, position: int) -> None:
-        self._path = path
+
+def _position(file: Path) -> int:
+    return int(file.read_text()) if file.exists() else 0
+
+
+class _Partition(StatefulSourcePartition[Record, str]):
+    def __init__(self, path: Path, position: Path, bound: int) -> None:
+        self._path, self._position, self._bound = path, position, bound
+        self._given: deque[int] = deque()  # where each line that was given ends, until it is acknowledged
         self._file: BinaryIO = path.open("rb")
-        self._file.seek(position)
+        self._next = self._file.seek(_position(position))
+        self._awake: datetime | None = None
 
     def next_batch(self) -> list[Record]:
+        if self._bound - len(self._given) < BATCH:
+            self._forget()
+        room = min(BATCH, self._bound - len(self._given))
         records: list[Record] = []
-        while len(records) < BATCH:
-            offset = self._file.tell()
-            line = self._file.readline()
-            if not line:
-                break
+        while len(records) < room and (line := self._file.readline()):
             if line.strip():
-                body, stated = _open(line.strip())
-                at = int(self._path.stat().st_mtime * 1_000_000) if stated is None else stated
-                records.append(Record(str(self._path), str(offset), body, at, at))
-        if not records:
+                records.append(self._record(line.strip()))
+        if room > 0 and not records:
             raise StopIteration
+        self._awake = None if records else datetime.now(UTC) + WAIT
         return records
 
-    def snapshot(self) -> int:
-        return self._file.tell()
+    def _record(self, line: bytes) -> Record:
+        end = self._file.tell()
+        body, stated = _open(line)
+        appended = int(self._path.stat().st_mtime * 1_000_000)
+        identifier = span_id(self._next, end - 1)
+        self._next = end
+        self._given.append(end)
+        return Record(str(self._path), identifier, body, appended if stated is None else stated, appended)
+
+    def _forget(self) -> None:
+        done = _position(self._position)
+        while self._given and self._given[0] <= done:
+            self._given.popleft()
+
+    def next_awake(self) -> datetime | None:
+        return self._awake
+
+    def snapshot(self) -> str:
+        return ""  # the file of the group's position is what counts
 
     def close(self) -> None:
         self._file.close()
@@ -51,46 +79,65 @@ def _open(line: bytes) -> tuple[bytes, int | None]:
     """A line is an event, or an envelope `{"ingested_at": µs, "body": event}` that says when it was first had."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line, None  # the job buries it with the reason
-    if isinstance(value, dict) and value.keys() == {"ingested_at", "body"} and isinstance(value["ingested_at"], int):
-        return json.dumps(value["body"]).encode(), value["ingested_at"]
+    if isinstance(value, dict) and value.keys() == {"ingested_at", "body"}:
+        stated = value["ingested_at"]
+        if type(stated) is int and 0 <= stated <= LAST_INSTANT:
+            return json.dumps(value["body"]).encode(), stated
     return line, None
 
 
 @dataclass(frozen=True)
-class _Source(FixedPartitionedSource[Record, int]):
-    path: Path
+class _Source(FixedPartitionedSource[Record, str]):
+    file: JsonLines
 
     def list_parts(self) -> list[str]:
-        return [str(self.path)]
+        return [str(self.file.path)]
 
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> _Partition:
-        return _Partition(Path(for_part), resume_state or 0)
+    def build_part(self, step_id: str, for_part: str, resume_state: str | None) -> _Partition:
+        return _Partition(self.file.path, self.file.position, self.file.in_flight)
 
 
 class _Acknowledger:
-    def __init__(self, dead_letters: Path) -> None:
-        self._dead_letters = dead_letters
+    def __init__(self, position: Path, dead_letters: Path) -> None:
+        self._position, self._dead_letters = position, dead_letters
+        self._prefix = Prefix(_position(position))
 
     def acknowledge(self, partition: str, ids: Sequence[str]) -> None:
-        """Nothing to forget: a file stays."""
+        before = self._prefix.end
+        for identifier in ids:
+            self._prefix.done(*span(identifier))
+        if self._prefix.end > before:
+            whole = self._position.with_name(f"{self._position.name}.new")
+            whole.write_text(str(self._prefix.end))
+            os.replace(whole, self._position)
 
     def bury(self, records: Sequence[tuple[Record, str]]) -> None:
         with self._dead_letters.open("a") as file:
             for record, reason in records:
-                letter = {"reason": reason, "offset": record.id, "body": record.body.decode(errors="replace")}
-                file.write(json.dumps(letter) + "\n")
+                letter = {"reason": reason, "stream": record.partition, "id": record.id}
+                file.write(json.dumps(letter | {"body": record.body.decode(errors="replace")}) + "\n")
+
+    def close(self) -> None:
+        """Nothing is under way."""
 
 
 @dataclass(frozen=True)
 class JsonLines:
-    """The transport over one file; dead letters go to a file beside it."""
+    """The transport over one file, read by one group; its position and the dead letters go to files beside it."""
 
     path: Path
+    group: str = "job"
+    in_flight: int = IN_FLIGHT
+
+    @property
+    def position(self) -> Path:
+        """The file that says how many bytes the group is done with."""
+        return self.path.with_name(f"{self.path.name}.{self.group}.position")
 
     def source(self) -> _Source:
-        return _Source(self.path)
+        return _Source(self)
 
     def acknowledger(self) -> Acknowledger:
-        return _Acknowledger(self.path.with_suffix(".dead.jsonl"))
+        return _Acknowledger(self.position, self.path.with_suffix(".dead.jsonl"))

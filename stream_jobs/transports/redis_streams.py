@@ -1,7 +1,13 @@
-"""Redis Streams: the embedded profile's transport. One consumer group per job; unacknowledged records come again."""
+"""Redis Streams: the embedded profile's transport. One consumer group per job; unacknowledged records come again.
+
+The group's pending list is what was given and not acknowledged. A source first gives again what an earlier one left
+there, then reads on; a reply that is lost with its connection is looked up there too, since Redis counts it as given.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,21 +15,32 @@ from typing import Any
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from redis import Redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
-from stream_jobs.transports.base import Acknowledger, Record
+from stream_jobs.transports.base import IN_FLIGHT, Acknowledger, Record, sender_instant
 
 BATCH = 2_000
-"""Records read at once; bounds what is in flight, and so what a crash delivers again."""
+"""Records read at once."""
 
 IDLE = timedelta(milliseconds=2)
 """How long an empty stream is left alone."""
 
+AWAY = timedelta(milliseconds=100)
+"""How long a server that is away is left alone."""
+
+PATIENCE = 60.0
+"""Seconds for which a source waits for a server that is away."""
+
 MAX_DEAD_LETTERS = 1_000_000
 """Dead letters kept; the oldest go first."""
+
+CONSUMER = "worker"
+
+log = logging.getLogger(__name__)
 
 
 def connect(url: str) -> Redis:
@@ -32,43 +49,85 @@ def connect(url: str) -> Redis:
     return Redis.from_url(url, retry=retry, retry_on_error=[RedisConnectionError])
 
 
-def publish(client: Any, stream: str, bodies: Sequence[bytes], ingested_at: Sequence[int]) -> list[bytes]:
-    """Append messages in order; returns their ids."""
+def publish(client: Any, stream: str, bodies: Sequence[bytes], ingested_at: Sequence[int | None]) -> list[bytes]:
+    """Append messages in order; returns their ids. An instant is when the sender first had the event, if it knows."""
     with client.pipeline(transaction=False) as pipe:
         for body, at in zip(bodies, ingested_at, strict=True):
-            pipe.xadd(stream, {"body": body, "ingested_at": at})
+            pipe.xadd(stream, {"body": body} if at is None else {"body": body, "ingested_at": at})
         ids: list[bytes] = pipe.execute()
     return ids
 
 
 def _record(partition: str, entry: bytes, fields: dict[bytes, bytes]) -> Record:
     appended = int(entry.split(b"-", 1)[0]) * 1_000
-    stated = fields.get(b"ingested_at", b"")
-    ingested = int(stated) if stated.isdigit() else appended
-    return Record(partition, entry.decode(), fields.get(b"body", b""), ingested, appended)
+    stated = sender_instant(fields.get(b"ingested_at"))
+    return Record(partition, entry.decode(), fields.get(b"body", b""), appended if stated is None else stated, appended)
 
 
 class _Partition(StatefulSourcePartition[Record, str]):
-    def __init__(self, url: str, stream: str, group: str) -> None:
+    def __init__(self, url: str, stream: str, group: str, bound: int) -> None:
         self._client = connect(url)
-        self._stream, self._group = stream, group
+        self._stream, self._group, self._bound = stream, group, bound
         try:
             self._client.xgroup_create(stream, group, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
-        # What this group was given before and never acknowledged comes first, from the beginning.
-        self._next: str = "0"
+        self._client.set_retry(Retry(NoBackoff(), 0))  # from here on the source itself waits, without blocking the job
+        self._left: int | None = None  # pending records that this source has yet to give; None: to be counted
+        self._in_flight = 0
+        self._last = "0-0"
+        self._replaying = True
+        self._away_since: float | None = None
 
     def next_batch(self) -> list[Record]:
-        found: Any = self._client.xreadgroup(self._group, "worker", {self._stream: self._next}, count=BATCH)
+        try:
+            records = self._read()
+        except (RedisConnectionError, RedisTimeout) as error:
+            self._wait(error)
+            return []
+        self._away_since = None
+        return records
+
+    def _read(self) -> list[Record]:
+        if self._left is None:
+            self._left = self._pending_after_last()
+        if self._bound - self._in_flight < BATCH:
+            self._in_flight = self._pending() - self._left
+        room = min(BATCH, self._bound - self._in_flight)
+        if room <= 0:
+            return []
+        after: Any = self._last if self._replaying else ">"
+        found: Any = self._client.xreadgroup(self._group, CONSUMER, {self._stream: after}, count=room)
         entries = found[0][1] if found else []
-        if self._next != ">":
-            self._next = entries[-1][0].decode() if entries else ">"
+        if self._replaying:
+            self._replaying = bool(entries)
+            self._left = max(self._left - len(entries), 0) if entries else 0
+        if entries:
+            self._last = entries[-1][0].decode()
+            self._in_flight += len(entries)
         return [_record(self._stream, entry, fields or {}) for entry, fields in entries]
 
+    def _pending(self) -> int:
+        found: Any = self._client.xpending(self._stream, self._group)
+        return int(found["pending"])
+
+    def _pending_after_last(self) -> int:
+        found: Any = self._client.xpending_range(self._stream, self._group, f"({self._last}", "+", 10_000_000)
+        return len(found)
+
+    def _wait(self, error: Exception) -> None:
+        """Note that the server is away; what it gave without our hearing of it is pending, after the last record."""
+        now = time.monotonic()
+        if self._away_since is None:
+            log.warning("Redis stream '%s': %s; waiting up to %g s for the server", self._stream, error, PATIENCE)
+        self._away_since = self._away_since or now
+        if now - self._away_since > PATIENCE:
+            raise error
+        self._replaying, self._left = True, None
+
     def next_awake(self) -> datetime | None:
-        return datetime.now(UTC) + IDLE
+        return datetime.now(UTC) + (IDLE if self._away_since is None else AWAY)
 
     def snapshot(self) -> str:
         return ""  # the group in Redis knows the position
@@ -82,12 +141,13 @@ class _Source(FixedPartitionedSource[Record, str]):
     url: str
     stream: str
     group: str
+    in_flight: int
 
     def list_parts(self) -> list[str]:
         return [self.stream]
 
     def build_part(self, step_id: str, for_part: str, resume_state: str | None) -> _Partition:
-        return _Partition(self.url, for_part, self.group)
+        return _Partition(self.url, for_part, self.group, self.in_flight)
 
 
 class _Acknowledger:
@@ -96,7 +156,8 @@ class _Acknowledger:
         self._group, self._dead_letters = group, dead_letters
 
     def acknowledge(self, partition: str, ids: Sequence[str]) -> None:
-        self._client.xack(partition, self._group, *ids)
+        if ids:
+            self._client.xack(partition, self._group, *ids)
 
     def bury(self, records: Sequence[tuple[Record, str]]) -> None:
         with self._client.pipeline(transaction=False) as pipe:
@@ -110,6 +171,9 @@ class _Acknowledger:
                 pipe.xadd(self._dead_letters, letter, maxlen=MAX_DEAD_LETTERS, approximate=True)
             pipe.execute()
 
+    def close(self) -> None:
+        self._client.close()
+
 
 @dataclass(frozen=True)
 class RedisStreams:
@@ -119,9 +183,10 @@ class RedisStreams:
     stream: str
     group: str
     dead_letters: str
+    in_flight: int = IN_FLIGHT
 
     def source(self) -> _Source:
-        return _Source(self.url, self.stream, self.group)
+        return _Source(self.url, self.stream, self.group, self.in_flight)
 
     def acknowledger(self) -> Acknowledger:
         return _Acknowledger(self.url, self.group, self.dead_letters)
