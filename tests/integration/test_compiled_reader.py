@@ -55,7 +55,8 @@ def current(redis_server: str, tmp_path: Path) -> Settings:
     profiles = [
         {"home_country": Value(string_val="GB"), "count_90d": Value(double_val=3.0)},
         {"home_country": Value(string_val="FR"), "account_opened_us": Value(int64_val=0),
-         "birth_year": Value(int64_val=1980), "amount_mean_90d": Value(double_val=20.5), "amount_std_90d": Value(double_val=0.0)},
+         "birth_year": Value(int64_val=1980), "amount_mean_90d": Value(double_val=20.5),
+         "amount_std_90d": Value(double_val=0.0)},
         {"home_country": Value(), "amount_mean_90d": Value(double_val=12.25), "amount_std_90d": Value(double_val=2.5)},
     ]  # fmt: skip
     names = [field.name for field in store.get_feature_view("card_profile").features]

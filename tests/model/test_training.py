@@ -1,0 +1,206 @@
+"""A round of training, from history through Feast to a registered champion that the service accepts."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from bentos import registry as serving
+from feature_repo.contract import METADATA_KEY, ContractMismatch, ModelContract
+from feature_repo.settings import Settings
+from feature_repo.store import apply
+from feature_repo.vector import FEATURE_SERVICE, columns
+from training import backfill, batch, train
+from training.dataset import TrainingSet, training_set
+from training.datasets import synthetic
+from training.models import CANDIDATES
+from training.split import Protocol, default_protocol
+from training.train import Round, choose
+
+ROWS, DAYS = 20_000, 75
+PLOTS = {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}
+
+
+class World:
+    """A small history in a folder of its own, its training set, and what MLflow holds of the rounds over it."""
+
+    def __init__(self, home: Path, mlflow_url: str) -> None:
+        self.settings = Settings(home=home, mlflow_url=mlflow_url, model_name="round-under-test")
+        data = synthetic.load(ROWS, seed=11, days=DAYS)
+        rows = data.transactions
+        self.protocol: Protocol = default_protocol(data.name, rows["timestamp"])
+        self.store = apply(self.settings)
+        first, last = self.protocol.earlier().train_start, self.protocol.test_end
+        backfill.load(rows, self.settings, "history")
+        batch.publish(self.settings, batch.midnights(first, last), data.profiles, "history")
+        self.data: TrainingSet = training_set(self.store, self.settings, first, last)
+        self.columns = columns(self.store.get_feature_service(FEATURE_SERVICE))
+
+    def train(self) -> Round:
+        return train.run(self.settings, "synthetic", self.protocol, self.data, lambda _: None)
+
+    def mlflow(self, endpoint: str, **asked: Any) -> Any:
+        """What the tracking server answers over REST: no client of ours or MLflow's in between."""
+        url = f"{self.settings.mlflow_url}/api/2.0/mlflow/{endpoint}"
+        searching = endpoint.endswith("search")
+        answer = httpx.post(url, json=asked) if searching else httpx.get(url, params=asked)
+        return answer.raise_for_status().json()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, mlflow_server: str) -> World:
+    return World(tmp_path_factory.mktemp("training"), mlflow_server)
+
+
+@pytest.fixture(scope="module")
+def outcome(world: World) -> Round:
+    return world.train()
+
+
+@pytest.fixture(scope="module")
+def runs(world: World, outcome: Round) -> dict[str, Any]:
+    """MLflow's runs of the round by name: the run that made the registered version, and those below it."""
+    asked = {"name": world.settings.model_name, "version": outcome.version}
+    version = world.mlflow("model-versions/get", **asked)["model_version"]
+    parent = world.mlflow("runs/get", run_id=version["run_id"])["run"]
+    below = f"tags.mlflow.parentRunId = '{version['run_id']}'"
+    found = world.mlflow("runs/search", experiment_ids=[parent["info"]["experiment_id"]], filter=below)["runs"]
+    return {run["info"]["run_name"]: run for run in (parent, *found)}
+
+
+def pairs(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    return {entry["key"]: entry["value"] for entry in entries}
+
+
+def test_every_candidate_is_a_run_below_the_round_s(outcome: Round, runs: dict[str, Any]):
+    assert set(runs) == {"round on synthetic", *CANDIDATES}
+    assert {run["info"]["status"] for run in runs.values()} == {"FINISHED"}
+
+
+def test_the_round_s_run_says_on_what_it_was_trained(world: World, runs: dict[str, Any]):
+    given = pairs(runs["round on synthetic"]["data"]["params"])
+    assert given["dataset"] == "synthetic"
+    assert given["train_start"] == str(world.protocol.train_start)
+    assert (given["train_days"], given["delay_days"]) == (str(world.protocol.train_days), "7")
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_candidate_s_run_holds_its_metrics_of_both_folds(name: str, outcome: Round, runs: dict[str, Any]):
+    logged = pairs(runs[name]["data"]["metrics"])
+    for metric, value in outcome.fitted[name].test.items():
+        assert logged[metric] == pytest.approx(value)
+    for metric, value in outcome.fitted[name].chosen_on.items():
+        assert logged[f"earlier_fold_{metric}"] == pytest.approx(value)
+    assert outcome.fitted[name].test["auc_roc"] > 0.6, "better than chance, or the features say nothing"
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_candidate_s_pictures_are_artifacts(name: str, world: World, runs: dict[str, Any]):
+    listed = world.mlflow("artifacts/list", run_id=runs[name]["info"]["run_id"], path="plots")["files"]
+    found = {Path(file["path"]).name: int(file["file_size"]) for file in listed}
+    assert set(found) == (PLOTS if name == "logistic_regression" else PLOTS | {"importance.png"})
+    assert min(found.values()) > 5_000, "an empty picture is smaller"
+
+
+def test_the_registered_champion_promises_the_code_s_columns(world: World, outcome: Round):
+    alias = {"name": world.settings.model_name, "alias": "champion"}
+    version = world.mlflow("registered-models/alias", **alias)["model_version"]
+    assert version["version"] == outcome.version
+    files = serving.Registry(world.settings.mlflow_url, world.settings.model_name, world.settings.home).fetch(
+        "champion"
+    )
+    document = yaml.safe_load((files.folder / "MLmodel").read_text())
+    promised = ModelContract.model_validate(document["metadata"][METADATA_KEY])
+    assert promised.columns == world.columns == outcome.test.columns
+    assert promised.feature_service == FEATURE_SERVICE
+    assert promised.algorithm == outcome.champion
+    assert promised == outcome.fitted[outcome.champion].contract
+    assert promised.trained_until == world.protocol.train_end.isoformat()
+    (shape,) = json.loads(document["signature"]["inputs"])
+    assert shape["tensor-spec"]["shape"] == [-1, len(world.columns)]
+
+
+def test_the_service_accepts_the_champion_and_gives_the_trained_model_s_scores(world: World, outcome: Round):
+    loaded = serving.champion(world.settings, FEATURE_SERVICE, world.columns)
+    assert loaded.version == outcome.version
+    trained = outcome.fitted[outcome.champion]
+    np.testing.assert_allclose(loaded.score(outcome.test.vectors), trained.test_scores, atol=1e-4)
+    own = trained.model.predict_proba(outcome.test.vectors)[:, 1]
+    np.testing.assert_allclose(own, trained.test_scores, atol=1e-12)  # a forest's threads add up in any order
+    for score in (0.0, trained.contract.review_from, trained.contract.decline_from, 1.0):
+        assert loaded.contract.decide(score) == trained.contract.decide(score)
+
+
+def test_the_service_refuses_the_champion_for_other_columns(world: World, outcome: Round):
+    with pytest.raises(ContractMismatch, match="their order differs"):
+        serving.champion(world.settings, FEATURE_SERVICE, world.columns[::-1])
+
+
+def test_no_candidate_sees_the_test_days_or_a_label_of_the_delay(world: World, outcome: Round):
+    """Turning every label after the training days round changes no model and no threshold."""
+    rows = world.data.rows
+    after = rows["timestamp"] >= world.protocol.train_end
+    turned = rows.assign(is_fraud=rows["is_fraud"].where(~after, 1 - rows["is_fraud"]).astype("int8"))
+    name = "logistic_regression"
+    other = train.fit(name, TrainingSet(turned, world.data.vectors, world.data.columns), world.protocol)
+    assert other.contract == outcome.fitted[name].contract
+    asked = world.data.vectors[:500]
+    np.testing.assert_array_equal(other.model.predict_proba(asked), outcome.fitted[name].model.predict_proba(asked))
+    assert other.chosen_on == outcome.fitted[name].chosen_on
+    assert other.test != outcome.fitted[name].test
+
+
+def test_the_same_seed_gives_the_same_round_and_the_alias_moves_on(world: World, outcome: Round):
+    again = world.train()
+    assert again.champion == outcome.champion
+    for name in CANDIDATES:
+        # A forest's threads add up in any order, which can part scores that are equal but for their last bit.
+        near = 1e-4 if name == "random_forest" else 0
+        assert again.fitted[name].test == pytest.approx(outcome.fitted[name].test, abs=near)
+        assert again.fitted[name].chosen_on == pytest.approx(outcome.fitted[name].chosen_on, abs=near)
+        first, second = outcome.fitted[name].contract, again.fitted[name].contract
+        assert second.review_from == pytest.approx(first.review_from)
+        assert second.decline_from == pytest.approx(first.decline_from)
+    assert int(again.version) == int(outcome.version) + 1
+    assert serving.champion(world.settings, FEATURE_SERVICE, world.columns).version == again.version
+
+
+def measured(auc: float, average: float, cards: float) -> dict[str, float]:
+    return {"auc_roc": auc, "average_precision": average, "card_precision_100": cards, "precision_at_recall_90": 0.0}
+
+
+def test_the_best_mean_rank_is_chosen_and_not_the_best_in_one_metric():
+    """Ranks: a 1, 3, 3; b 2, 2, 1; c 3, 1, 2. b has the best mean (5/3)."""
+    candidates = {"a": measured(0.99, 0.1, 0.1), "b": measured(0.8, 0.5, 0.3), "c": measured(0.7, 0.6, 0.2)}
+    assert choose(candidates) == "b"
+
+
+def test_of_equal_mean_ranks_the_higher_average_precision_is_chosen():
+    """Ranks: a 1, 2, 1.5; b 2, 1, 1.5: equal."""
+    candidates = {"a": measured(0.9, 0.5, 0.3), "b": measured(0.8, 0.6, 0.3)}
+    assert choose(candidates) == "b"
+    assert choose(dict(reversed(candidates.items()))) == "b"
+
+
+def test_the_training_set_is_in_time_order_and_each_payment_is_there_once(world: World):
+    rows = world.data.rows
+    assert rows["timestamp"].is_monotonic_increasing
+    assert rows["transaction_id"].is_unique
+    assert len(rows) == len(world.data.vectors)
+    begin, end = world.protocol.earlier().train_start, world.protocol.test_end
+    assert begin <= rows["timestamp"].min()
+    assert rows["timestamp"].max() < end
+    assert world.data.columns == world.columns
+
+
+def test_a_period_without_history_is_refused(world: World):
+    begin = datetime(2001, 1, 1, tzinfo=UTC)
+    with pytest.raises(LookupError, match=r"No labelled transaction lies in \[2001-01-01, 2001-01-02\)"):
+        training_set(world.store, world.settings, begin, begin + timedelta(days=1))
