@@ -99,22 +99,33 @@ class WindowedJoin:
 
 
 def read_events(source: Any, root: Path, spec: WindowSpec, since: int, until: int) -> pa.Table:
-    """Events of [since, until), and of each entity the last one before: `seconds_since_last` reaches that far."""
+    """Events of [since, until), and of each entity the last one before: `seconds_since_last` reaches that far.
+
+    The questions begin at `since` + the spec's retention. An older event that became known later than that is read too:
+    to some questions it is the last one, to others the one before it is.
+    """
     created = [source.created_timestamp_column] if source.created_timestamp_column else []
     columns = [spec.join_key, spec.event_id, *spec.columns, source.timestamp_field, *created]
-    columns = list(dict.fromkeys(columns))
-    recent = sources.read(source, root, columns, from_us(since), from_us(until))
-    if all(feature.window for feature in spec.features):
-        return recent
-    older = sources.read(source, root, columns, None, from_us(since))
+    stored = {name: sources.stored_name(source, name) for name in columns}
+    recent = sources.read(source, root, list(stored.values()), from_us(since), from_us(until))
+    if not all(feature.window for feature in spec.features):
+        older = sources.read(source, root, list(stored.values()), None, from_us(since))
+        names = [stored[name] for name in (spec.join_key, source.timestamp_field, *created)]
+        recent = pa.concat_tables([_last(older, since + spec.retention, *names).cast(recent.schema), recent])
+    return pa.table({name: recent[column] for name, column in stored.items()})
+
+
+def _last(events: pa.Table, known: int, key: str, stamp: str, created: str | None = None) -> pa.Table:
+    """Of each entity the last event that was created before `known` (any, without `created`), and all created since."""
+    late = f'epoch_us("{created}") >= {known}' if created else "false"
+    query = f"""
+        SELECT * FROM events
+        QUALIFY {late} OR row_number() OVER (PARTITION BY "{key}", {late} ORDER BY "{stamp}" DESC) = 1
+    """  # noqa: S608 — columns of the declared source
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("older", older)
-        last = connection.sql(
-            f'SELECT * FROM older QUALIFY row_number() OVER (PARTITION BY "{spec.join_key}" '  # noqa: S608
-            f'ORDER BY "{source.timestamp_field}" DESC) = 1'
-        ).to_arrow_table()
-    return pa.concat_tables([last.cast(recent.schema), recent])
+        connection.register("events", events)
+        return connection.sql(query).to_arrow_table()
 
 
 @dataclass
@@ -133,12 +144,11 @@ class StoredJoin:
 
     def prepare(self, rows: pa.Table) -> None:
         source = self.definition.batch_source
-        stamp, created = source.timestamp_field, source.created_timestamp_column
-        mapping = {v: k for k, v in source.field_mapping.items()}
-        stored = [mapping.get(name, name) for name in (*self.keys, *self.features)]
-        columns = [*stored, stamp, *([created] if created else [])]
+        stored = [sources.stored_name(source, name) for name in (*self.keys, *self.features)]
+        stamp = sources.stored_name(source, source.timestamp_field)
+        created = sources.stored_name(source, source.created_timestamp_column or stamp)
         until = from_us(int(self.at.max()) + 1) if len(self.at) else None
-        table = sources.read(source, self.root, columns, None, until)
+        table = sources.read(source, self.root, [*stored, stamp, created], None, until)
         left = pa.table(
             {f"k{i}": rows[name] for i, name in enumerate(self.given)}
             | {"at": pa.array(self.at), "row": pa.array(np.arange(len(self.at)))}
@@ -146,7 +156,7 @@ class StoredJoin:
         right = pa.table(
             {f"k{i}": table[name] for i, name in enumerate(stored[: len(self.keys)])}
             | {f"f{i}": table[name] for i, name in enumerate(stored[len(self.keys) :])}
-            | {"ts": _us(table[stamp]), "created": _us(table[created]) if created else _us(table[stamp])}
+            | {"ts": _us(table[stamp]), "created": _us(table[created])}
         )
         self._joined = _asof(left, right, len(self.keys), len(self.features), self._ttl, self.filter_by_created)
 
@@ -177,8 +187,8 @@ def _asof(left: pa.Table, right: pa.Table, n_keys: int, n_features: int, ttl: in
     A row becomes visible at `seen`: its own time, or when it was created if that counts and is later. One that becomes
     visible after a row of a later time is never the answer, so it is dropped, and the rest is in the order of `seen`.
     """
-    keys = ", ".join(f"k{i}" for i in range(n_keys))
-    same = " AND ".join(f"l.k{i} = r.k{i}" for i in range(n_keys))
+    keys = "".join(f"k{i}, " for i in range(n_keys))
+    same = "".join(f"l.k{i} = r.k{i} AND " for i in range(n_keys))
     seen = "greatest(ts, created)" if by_created else "ts"
     picked = ", ".join(
         f"CASE WHEN {ttl} = 0 OR l.at - r.ts <= {ttl} THEN r.f{i} END AS f{i}" for i in range(n_features)
@@ -186,15 +196,16 @@ def _asof(left: pa.Table, right: pa.Table, n_keys: int, n_features: int, ttl: in
     query = f"""
         WITH visible AS (
             SELECT *, {seen} AS seen FROM rights
-            QUALIFY row_number() OVER (PARTITION BY {keys}, {seen} ORDER BY ts DESC, created DESC) = 1
+            QUALIFY row_number() OVER (PARTITION BY {keys}{seen} ORDER BY ts DESC, created DESC) = 1
         ), useful AS (
             SELECT * FROM visible
             QUALIFY ts >= coalesce(max(ts) OVER (
-                PARTITION BY {keys} ORDER BY seen ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), ts)
+                PARTITION BY {keys}true ORDER BY seen ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), ts)
         )
-        SELECT {picked} FROM lefts l ASOF LEFT JOIN useful r ON {same} AND l.at >= r.seen ORDER BY l.row
+        SELECT {picked} FROM lefts l ASOF LEFT JOIN useful r ON {same}l.at >= r.seen ORDER BY l.row
     """  # noqa: S608 — names made here
     with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
         connection.register("lefts", left)
         connection.register("rights", right)
         joined = connection.sql(query).to_arrow_table()

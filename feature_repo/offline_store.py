@@ -10,7 +10,7 @@ A joined feature row is the latest with feature time <= the row's event time (Fe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -83,19 +83,28 @@ class TollgateOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """The latest row of each key in [start_date, end_date]; of equal times the one created last."""
         created = [created_timestamp_column] if created_timestamp_column else []
-        columns = [*join_key_columns, *feature_name_columns, timestamp_field, *created]
         keys = ", ".join(f'"{key}"' for key in join_key_columns)
         order = ", ".join(f'"{column}" DESC' for column in [timestamp_field, *created])
         partition = f"PARTITION BY {keys} " if keys else ""
         query = f"SELECT * FROM rows QUALIFY row_number() OVER ({partition}ORDER BY {order}) = 1"  # noqa: S608
+        every = TollgateOfflineStore.pull_all_from_table_or_query(
+            config,
+            data_source,
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+            start_date,
+            end_date,
+        )
 
         def run() -> pa.Table:
-            rows = sources.read(data_source, _root(config), columns, start_date, end_date, end_inclusive=True)
+            rows = every.to_arrow()
             with duckdb.connect() as connection:
                 connection.execute("SET TimeZone = 'UTC'")
                 return connection.register("rows", rows).sql(query).to_arrow_table()
 
-        return TableJob(run)
+        return TableJob(_root(config), run)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -111,16 +120,25 @@ class TollgateOfflineStore(OfflineStore):
         """Every row in [start_date, end_date]."""
         created = [created_timestamp_column] if created_timestamp_column else []
         columns = [*join_key_columns, *feature_name_columns, timestamp_field, *created]
+        root = _root(config)
+        bounds = (start_date, end_date)
         return TableJob(
-            lambda: sources.read(data_source, _root(config), columns, start_date, end_date, end_inclusive=True)
+            root,
+            lambda: sources.read(data_source, root, columns, *bounds, end_inclusive=True, timestamp=timestamp_field),
         )
 
     @staticmethod
     def offline_write_batch(
         config: Any, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Append rows to the view's batch source, as a part of their own."""
-        sources.append(feature_view.batch_source, _root(config), table, f"batch-{time.time_ns()}")
+        """Append rows to the view's batch source, as a part of their own, in the types of what is there."""
+        source, root = feature_view.batch_source, _root(config)
+        rows = table.rename_columns([sources.stored_name(source, name) for name in table.column_names])
+        try:
+            kinds = sources.schema(source, root)
+        except sources.MissingTable:  # the first rows of a table say what its types are
+            kinds = rows.schema
+        sources.append(source, root, rows.select(kinds.names).cast(kinds), f"batch-{time.time_ns()}")
         if progress:
             progress(table.num_rows)
 
@@ -140,6 +158,12 @@ class TollgateOfflineStore(OfflineStore):
         rows = pq.read_table(data) if isinstance(data, Path) else data
         pq.write_table(rows, folder / f"log-{time.time_ns()}.parquet")
 
+    def get_table_column_names_and_types_from_data_source(
+        self, config: Any, data_source: Any
+    ) -> Iterable[tuple[str, str]]:
+        """The stored columns of a source and their Arrow types."""
+        return [(field.name, str(field.type)) for field in sources.schema(data_source, _root(config))]
+
     def validate_data_source(self, config: Any, data_source: Any) -> None:
         """A source is valid once it can be named; its table may come later, with the first load of history."""
         sources.parquet_path(data_source, _root(config))
@@ -152,10 +176,10 @@ def _arrow(frame: pd.DataFrame) -> pa.Table:
 def _query(query: str, root: Path) -> pa.Table:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for folder in sorted(path for path in root.iterdir() if any(path.glob("*.parquet"))):
+        for folder in sorted({path.parent for path in root.glob("*/*.parquet")}):
             name = '"' + folder.name.replace('"', '""') + '"'
             files = str(folder / "*.parquet").replace("'", "''")
-            connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{files}')")
+            connection.execute(f"CREATE VIEW {name} AS FROM read_parquet('{files}', union_by_name = true)")
         return connection.sql(query).to_arrow_table()
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from feast.errors import SavedDatasetLocationAlreadyExists
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
-from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.infra.offline_stores.offline_utils import (
+    DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL,
+    get_expected_join_keys,
+)
 from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.types import from_feast_to_pyarrow_type
 
+from feature_repo import sources
 from feature_repo.asof import StoredJoin, WindowedJoin, plan_joins
 from feature_repo.transformations import VECTORISED_TAG
 
@@ -28,9 +33,14 @@ CHUNK = 65_536
 """Rows finished at a time; bounds the memory between the history and the result."""
 
 
+class InvalidEntityRows(ValueError):
+    """Entity rows that cannot be joined: an instant or a join key is missing."""
+
+
 class _Job(RetrievalJob):
     """What both jobs share: no on-demand views of their own, and saving."""
 
+    _root: Path
     _metadata: RetrievalMetadata | None = None
 
     @property
@@ -49,12 +59,12 @@ class _Job(RetrievalJob):
         return self._to_arrow_internal(timeout).to_pandas()
 
     def persist(self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None) -> None:
-        """Save the result as one Parquet file (Feast's saved data sets)."""
+        """Save the result as one Parquet file (Feast's saved data sets); a relative path is below the store's."""
         if not isinstance(storage, SavedDatasetFileStorage):
             raise TypeError(
                 f"Saved data set storage {type(storage).__name__}: this store writes SavedDatasetFileStorage."
             )
-        path = Path(storage.file_options.uri)
+        path = sources.parquet_path(storage.to_data_source(), self._root)
         if path.exists() and not allow_overwrite:
             raise SavedDatasetLocationAlreadyExists(location=str(path))
         pq.write_table(self.to_arrow(timeout=timeout), path)
@@ -63,7 +73,8 @@ class _Job(RetrievalJob):
 class TableJob(_Job):
     """Rows that a function reads when they are asked for."""
 
-    def __init__(self, run: Callable[[], pa.Table]) -> None:
+    def __init__(self, root: Path, run: Callable[[], pa.Table]) -> None:
+        self._root = root
         self._run = run
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
@@ -84,18 +95,23 @@ class HistoricalJob(_Job):
         full_feature_names: bool,
         filter_by_created: bool,
     ) -> None:
+        self._root = root
         self._rows = rows
         self._full_names = full_feature_names
-        schema = {field.name: field.type.to_pandas_dtype() for field in rows.schema}
-        timestamps = [name for name, kind in schema.items() if pa.types.is_timestamp(rows.schema.field(name).type)]
-        self._at = timestamps[0] if len(timestamps) == 1 else infer_event_timestamp_from_entity_df(schema)
+        self._at = _event_time(rows.schema)
         self._odfvs = _requested_odfvs(feature_refs, registry, project)
         self._requested = set(feature_refs)
+        absent = get_expected_join_keys(project, feature_views, registry) - {DUMMY_ENTITY_ID, *rows.column_names}
+        if absent:
+            raise InvalidEntityRows(f"Entity rows have no column {', '.join(sorted(absent))}; a view joins by it.")
+        if rows[self._at].null_count:
+            raise InvalidEntityRows(f"Entity rows: {self._at} is null in {rows[self._at].null_count} of {len(rows)}.")
         stamps = pc.cast(pc.cast(rows[self._at], pa.timestamp("us", tz="UTC")), pa.int64())
         at = stamps.to_numpy().astype(np.int64, copy=False)
         self._joins = plan_joins(root, feature_views, feature_refs, registry, project, at, filter_by_created)
+        windowed = {join.view for join in self._joins if isinstance(join, WindowedJoin)}  # their states don't come out
         self._metadata = RetrievalMetadata(
-            features=list(feature_refs),
+            features=[ref for ref in feature_refs if ref.split(":", 1)[0] not in windowed],
             keys=[name for name in rows.column_names if name != self._at],
             min_event_timestamp=_instant(at.min()) if len(at) else None,
             max_event_timestamp=_instant(at.max()) if len(at) else None,
@@ -104,10 +120,6 @@ class HistoricalJob(_Job):
     @property
     def full_feature_names(self) -> bool:
         return self._full_names
-
-    @cached_property
-    def _needs_states(self) -> bool:
-        return any(odfv.tags.get(VECTORISED_TAG) != "true" for odfv in self._odfvs)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The training set in batches of at most `CHUNK` rows, in order: for sets that exceed memory."""
@@ -127,7 +139,7 @@ class HistoricalJob(_Job):
         inputs: dict[str, Any] = dict(result)
         for join in self._joins:
             for feature, column in join.columns(rows, begin).items():
-                inputs[f"{join.view}__{feature}"] = inputs.setdefault(feature, column)
+                inputs[f"{join.view}__{feature}"] = column
                 if f"{join.view}:{feature}" in self._requested and not join.implied(feature):
                     result[f"{join.view}__{feature}" if self._full_names else feature] = join.stored(column)
         for odfv in self._odfvs:
@@ -139,11 +151,26 @@ class HistoricalJob(_Job):
             features = odfv.feature_transformation.udf(inputs)
         else:
             stored = {name: column for name, column in inputs.items() if isinstance(column, pa.Array)}
-            table = odfv.transform_arrow(pa.table(stored) if stored else pa.table({"__rows": np.arange(rows)}), False)
-            features = {name: table[name] for name in table.column_names}
+            table = odfv.transform_arrow(pa.table(stored), False)
+            # A chunk without a value has no type of its own.
+            kinds = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in odfv.features}
+            features = {name: pc.cast(table[name], kind) for name, kind in kinds.items()}
         name = odfv.projection.name_to_use()
         wanted = [field.name for field in odfv.features if f"{name}:{field.name}" in self._requested]
         return {f"{name}__{f}" if self._full_names else f: features[f] for f in wanted}
+
+
+def _event_time(schema: pa.Schema) -> str:
+    """The column of the rows' instants: the only timestamp there is, else `event_timestamp`."""
+    stamps = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    if len(stamps) == 1:
+        return str(stamps[0])
+    if DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL in stamps:
+        return str(DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL)
+    raise InvalidEntityRows(
+        f"Entity rows have {', '.join(stamps) or 'no column'} of type timestamp; must be one, or one of them "
+        f"'{DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL}'."
+    )
 
 
 def _requested_odfvs(feature_refs: list[str], registry: Any, project: str) -> list[OnDemandFeatureView]:
@@ -163,4 +190,4 @@ def _instant(us: int) -> datetime:
     return pd.Timestamp(us, unit="us", tz="UTC").to_pydatetime()
 
 
-__all__ = ["CHUNK", "HistoricalJob", "StoredJoin", "TableJob", "WindowedJoin"]
+__all__ = ["CHUNK", "HistoricalJob", "InvalidEntityRows", "StoredJoin", "TableJob", "WindowedJoin"]

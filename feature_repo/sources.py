@@ -40,6 +40,16 @@ def parquet_path(source: DataSource, root: Path) -> Path:
     return path if path.is_absolute() else root / path
 
 
+def stored_name(source: DataSource, name: str) -> str:
+    """The table's own name of a column that the source's field mapping renames, else the name as it is."""
+    return {new: old for old, new in source.field_mapping.items()}.get(name, name)
+
+
+def schema(source: DataSource, root: Path) -> pa.Schema:
+    """The columns of the table as they are stored; raises `MissingTable`."""
+    return _dataset(source, root).schema
+
+
 def read(
     source: DataSource,
     root: Path,
@@ -48,20 +58,23 @@ def read(
     end: datetime | None = None,
     *,
     end_inclusive: bool = False,
+    timestamp: str = "",
 ) -> pa.Table:
     """Columns of the rows whose event time lies in [begin, end), or [begin, end] where `end_inclusive`.
 
-    Raises `MissingTable` where there is no history.
+    All names are the stored ones; `timestamp` stands in for the source's own field. Raises `MissingTable` where there
+    is no history.
     """
-    path = parquet_path(source, root)
-    if not path.exists():
-        raise MissingTable(f"Table '{source.name}': {path} does not exist. Load history first (`make data` tells how).")
-    dataset = ds.dataset(path, format="parquet")
-    unknown = [column for column in columns if column not in dataset.schema.names]
+    dataset = _dataset(source, root)
+    stamp = timestamp or stored_name(source, source.timestamp_field)
+    unknown = [column for column in (*columns, stamp) if column not in dataset.schema.names]
     if unknown:
         raise KeyError(f"Table '{source.name}' has no column {', '.join(unknown)}; it has {dataset.schema.names}.")
-    field = ds.field(source.timestamp_field)
-    kind = dataset.schema.field(source.timestamp_field).type
+    field = ds.field(stamp)
+    kind = dataset.schema.field(stamp).type
+    if kind.unit in ("s", "ms"):  # the bounds are finer than that
+        kind = pa.timestamp("us", kind.tz)
+        field = field.cast(kind)
     condition: Any = None
     if begin is not None:
         condition = field >= _scalar(begin, kind)
@@ -71,12 +84,22 @@ def read(
     return dataset.to_table(columns=list(dict.fromkeys(columns)), filter=condition)
 
 
+def _dataset(source: DataSource, root: Path) -> Any:
+    path = parquet_path(source, root)
+    if not path.is_file() and not any(path.glob("*.parquet")):
+        raise MissingTable(
+            f"Table '{source.name}': there is no history at {path}. "
+            "Load some first: `make up`, or `python -m training.backfill`."
+        )
+    return ds.dataset(path, format="parquet")
+
+
 def append(source: DataSource, root: Path, rows: pa.Table, part: str) -> Path:
     """Write rows as the part named `part` of the table; the same part written again replaces itself."""
     folder = parquet_path(source, root)
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{part}.parquet"
-    unfinished = target.with_suffix(".writing")
+    unfinished = folder / f".{part}.writing"  # readers of the folder pass over names that begin with a dot
     pq.write_table(rows, unfinished)
     unfinished.replace(target)
     return target

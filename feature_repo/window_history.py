@@ -30,16 +30,18 @@ class History:
 
     @classmethod
     def of(cls, spec: WindowSpec, table: pa.Table, timestamp: str, created: str | None) -> History:
-        """Sort a table that has the spec's columns. An event delivered twice, by its id, counts once: as it came first.
+        """Sort a table that has the spec's columns. An entity's event counts once, by its id: as it came first.
 
-        `created` names the instants at which rows became known, or is None where they don't matter.
+        `created` names the instants at which rows became known, or is None where they don't matter; then the order of
+        the rows is that of arrival.
         """
         keys = _dictionary(table[spec.join_key])
         codes = keys.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         ts = _us(table[timestamp])
         known = _us(table[created]) if created else np.empty(0, np.int64)
-        order = np.lexsort((known, ts, codes) if created else (ts, codes))
-        order = order[_first_of_each(table[spec.event_id], order)]
+        arrival = np.lexsort((known,)) if created else np.arange(len(ts))
+        once = arrival[_first_of_each(table[spec.event_id], codes, arrival)]
+        order = once[np.lexsort((ts[once], codes[once]))]
         codes = codes[order]
         sorted_table = table.take(pa.array(order))
         values = np.empty((len(spec.values), len(order)), np.float64)
@@ -57,7 +59,7 @@ class History:
             created=known[order] if created else known,
             values=values,
             distinct=distinct,
-            ids=sorted_table[spec.event_id],
+            ids=pc.cast(sorted_table[spec.event_id], pa.string()),
         )
 
     def slices(self, entities: pa.ChunkedArray | pa.Array, known: Ints) -> Slices:
@@ -122,11 +124,20 @@ def _codes(column: pa.ChunkedArray) -> Ints:
     return table[indices.to_numpy(zero_copy_only=False)]
 
 
-def _first_of_each(ids: pa.ChunkedArray, order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which places of `order` hold an id for the first time."""
+def _first_of_each(ids: pa.ChunkedArray, entities: Ints, order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which places of `order` hold an entity's id for the first time."""
     encoded = _dictionary(ids)
     places = encoded.indices.to_numpy(zero_copy_only=False)[order]
     first = np.full(len(encoded.dictionary), NEVER)
     # Written from the back, the smallest place is what remains.
     first[places[::-1]] = np.arange(len(places))[::-1]
-    return np.asarray(first[places] == np.arange(len(places)))
+    found = np.asarray(first[places] == np.arange(len(places)))
+    owner = entities[order]
+    rivals = np.flatnonzero(~found & (owner != owner[first[places]]))  # an id that several entities use; they are few
+    if len(rivals):
+        seen: set[tuple[int, int]] = set()
+        for place in rivals:
+            pair = (int(places[place]), int(owner[place]))
+            found[place] = pair not in seen
+            seen.add(pair)
+    return found

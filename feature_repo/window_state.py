@@ -7,6 +7,8 @@ each value column, each distinct column. Little-endian, versioned by its magic.
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -72,11 +74,17 @@ def _layout(spec: WindowSpec) -> _Layout:
             tiles=np.array([tile(w) for w in spec.windows], np.int64),
             n_values=len(spec.values),
             n_distinct=len(spec.distinct),
-            magic=0x5447_0000_0000_0000 | FORMAT << 32 | len(spec.values) << 16 | len(spec.distinct),
+            magic=0x5447_0000_0000_0000 | FORMAT << 32 | _meaning(spec),
             retention=spec.retention,
         )
         spec.__dict__["_layout"] = layout
     return layout
+
+
+def _meaning(spec: WindowSpec) -> int:
+    """32 bits that differ where a state of one spec would be misread, or reach back too little, under another."""
+    columns = [spec.join_key, spec.event_id, spec.values, spec.distinct, spec.retention]
+    return zlib.crc32(json.dumps(columns).encode())
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Slices:
 
 @dataclass(frozen=True)
 class Update:
-    """A state after a merge; `added` events were new, `overflowed` were dropped for room."""
+    """A state after a merge; `added` events changed it, `overflowed` were dropped for room."""
 
     state: bytes
     added: int
@@ -131,8 +139,9 @@ def _words(shape: _Layout, spec: WindowSpec, state: bytes | None) -> Ints:
         if words[0] == shape.magic and len(words) == HEADER + width * words[1]:
             return words
     raise InvalidState(
-        f"State of {len(state)} bytes is not of the view keyed by '{spec.join_key}': format {FORMAT} with "
-        f"{shape.n_values} value and {shape.n_distinct} distinct columns is needed. Rebuild it from history."
+        f"State of {len(state)} bytes is not of the view keyed by '{spec.join_key}': format {FORMAT} with the columns "
+        f"{', '.join((spec.event_id, *spec.values, *spec.distinct))}, {spec.retention} µs back, is needed. "
+        "Rebuild it from history."
     )
 
 

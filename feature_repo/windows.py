@@ -10,6 +10,7 @@ All instants and durations are integers in microseconds, instants since 1970-01-
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, lru_cache
@@ -165,9 +166,19 @@ def loads(text: str) -> WindowSpec:
     return WindowSpec(entity, join_key, event_id, tuple(WindowedFeature(*row) for row in rows))
 
 
-def spec_of(view_name: str, entity: str, join_key: str, event_id: str, aggregations: list[Any]) -> WindowSpec:
-    """Read Feast `Aggregation` objects; raises `UnsupportedAggregation` with everything that is wrong with them."""
-    problems: list[str] = []
+def spec_of(
+    view_name: str,
+    entity: str,
+    join_key: str,
+    event_id: str,
+    aggregations: list[Any],
+    problems: Sequence[str] = (),
+) -> WindowSpec:
+    """Read Feast `Aggregation` objects; raises `UnsupportedAggregation` with everything that is wrong with them.
+
+    `problems` are those that the caller has found with the view already.
+    """
+    problems = list(problems)
     features: list[WindowedFeature] = []
     for aggregation in aggregations:
         feature, problem = _feature_of(aggregation)
@@ -196,6 +207,8 @@ def _feature_of(aggregation: Any) -> tuple[WindowedFeature, str]:
         return feature, f"{subject} is not supported"
     if function == "seconds_since_last":
         return feature, f"{subject} takes no column and no window" if window or aggregation.column else ""
+    if getattr(aggregation, "name", ""):
+        return feature, f"{subject} has name '{aggregation.name}': names are computed; leave it out"
     if window <= 0:
         return feature, f"{subject} needs a time_window > 0"
     if slide is not None and slide != aggregation.time_window:
@@ -213,9 +226,8 @@ def is_windowed(view: Any) -> bool:
 
 def spec_of_view(view: Any) -> WindowSpec:
     """The spec of a Feast view with aggregations, as declared or as read back from the registry."""
-    if len(view.entities) != 1 or not view.entity_columns:
-        raise UnsupportedAggregation(
-            f"View '{view.name}': has entities {view.entities!r}; a windowed view needs exactly one."
-        )
-    join_key = view.entity_columns[0].name
-    return spec_of(view.name, view.entities[0], join_key, view.tags.get(EVENT_ID_TAG, ""), view.aggregations)
+    problems = []
+    if len(view.entities) != 1 or len(view.entity_columns) != 1:
+        problems.append(f"it has entities {view.entities!r}; a windowed view needs exactly one, with one join key")
+    entity, join_key = (view.entities or [""])[0], view.entity_columns[0].name if view.entity_columns else ""
+    return spec_of(view.name, entity, join_key, view.tags.get(EVENT_ID_TAG, ""), view.aggregations, problems)
