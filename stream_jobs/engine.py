@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 
-from feature_repo.online import online_rows
+from feature_repo.online import entity_key, key_field, online_rows
 from feature_repo.transformations import state_field
-from feature_repo.window_state import Events, InvalidState, code, update
+from feature_repo.window_state import Events, code, update
 from feature_repo.windows import WindowSpec, is_windowed, spec_of_view
 from stream_jobs.transports.base import Record
 
@@ -81,13 +79,15 @@ class Plan:
 
     @cached_property
     def specs(self) -> dict[str, WindowSpec]:
-        """What each view computes."""
+        """What each view computes; the same errors as `views`, so that to ask for it is to check the declaration."""
+        for view in self.views.values():
+            key_field(view)
         return {name: spec_of_view(view) for name, view in self.views.items()}
 
     def load(self, view: str, entities: Sequence[str]) -> dict[str, bytes]:
         """The states that the online store has of these entities."""
         spec = self.specs[view]
-        keys = [EntityKey(join_keys=[spec.join_key], entity_values=[Value(string_val=name)]) for name in entities]
+        keys = [entity_key(self.views[view], spec, name) for name in entities]
         feature = state_field(view)
         store = self.store._get_provider().online_store
         rows = store.online_read(self.store.config, self.views[view], keys, [feature])
@@ -108,7 +108,7 @@ def fan_out(plan: Plan, events: Iterable[Event]) -> Iterable[tuple[str, tuple[st
     """Each event once for each view: `(shard, (view, entity, event))`."""
     for event in events:
         for name, spec in plan.specs.items():
-            entity = event.fields[spec.join_key]
+            entity = str(event.fields[spec.join_key])
             yield f"{name}/{zlib.crc32(entity.encode()) % SHARDS}", (name, entity, event)
 
 
@@ -120,7 +120,11 @@ class ShardLogic(StatefulBatchLogic[tuple[str, str, Event], Written, None]):
         self._cache: OrderedDict[str, bytes] = OrderedDict()
 
     def on_batch(self, batch: list[tuple[str, str, Event]]) -> tuple[Iterable[Written], bool]:
-        """Merge a batch; the result holds each touched entity's state once, as it is after the whole batch."""
+        """Merge a batch; the result holds each touched entity's state once, as it is after the whole batch.
+
+        Raises `InvalidState` where the online store has bytes that the view as it is declared now cannot read: to start
+        again from nothing would give wrong numbers for as long as the longest window, in silence.
+        """
         view = batch[0][0]
         spec = self._plan.specs[view]
         by_entity: defaultdict[str, list[Event]] = defaultdict(list)
@@ -132,11 +136,7 @@ class ShardLogic(StatefulBatchLogic[tuple[str, str, Event], Written, None]):
         states: dict[str, bytes] = {}
         added = overflowed = 0
         for entity, events in by_entity.items():
-            columns = as_events(spec, events)
-            try:
-                merged = update(spec, self._cache.get(entity), columns)
-            except InvalidState:  # written for another set of columns: the view has changed since
-                merged = update(spec, None, columns)
+            merged = update(spec, self._cache.get(entity), as_events(spec, events))
             added, overflowed = added + merged.added, overflowed + merged.overflowed
             states[entity] = self._cache[entity] = merged.state
             self._cache.move_to_end(entity)
@@ -150,18 +150,25 @@ class ShardLogic(StatefulBatchLogic[tuple[str, str, Event], Written, None]):
 
 
 def as_events(spec: WindowSpec, events: Sequence[Event]) -> Events:
-    """Columns of one entity's events; a null number is NaN, a null text has code 0."""
+    """Columns of one entity's events; a null number is NaN, a null text has code 0, and an integer is as its text."""
     n = len(events)
     values = np.empty((len(spec.values), n), np.float64)
     for k, column in enumerate(spec.values):
         values[k] = [np.nan if (x := event.fields[column]) is None else x for event in events]
     distinct = np.empty((len(spec.distinct), n), np.int64)
     for m, column in enumerate(spec.distinct):
-        distinct[m] = [code(event.fields[column]) for event in events]
+        distinct[m] = [code(_text(event.fields[column])) for event in events]
     return Events(
         ts=np.array([event.ts for event in events], np.int64),
-        ids=np.array([code(event.fields[spec.event_id]) for event in events], np.int64),
+        ids=np.array([code(_text(event.fields[spec.event_id])) for event in events], np.int64),
         values=values,
         distinct=distinct,
         ingest=np.array([event.ingested_at for event in events], np.int64),
     )
+
+
+def _text(value: Any) -> str | None:
+    """The text that stands for a value, the same as history's; null stays null."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)

@@ -23,7 +23,8 @@ from feature_repo.schema import HISTORY_SCHEMA, InvalidTransaction, category_or_
 from feature_repo.settings import Settings
 from feature_repo.sources import append
 from feature_repo.store import feature_store
-from feature_repo.window_state import from_us
+from feature_repo.window_state import from_us, to_us
+from feature_repo.windows import microseconds
 from stream_jobs.transports.base import Acknowledger, Record, Transport
 
 ROWS = 20_000
@@ -73,9 +74,10 @@ def as_rows(records: list[Record], current: Settings) -> pa.Table:
             transaction = parse_json(record.body)
         except InvalidTransaction:
             continue
-        first_had = from_us(record.ingested_at)
-        if -current.max_future <= first_had - transaction.timestamp <= current.allowed_lateness:
-            known = {"merchant_category": category_or_other(transaction.merchant_category), "ingested_at": first_had}
+        behind = record.ingested_at - to_us(transaction.timestamp)  # a sender's nonsense may be beyond any datetime
+        if -microseconds(current.max_future) <= behind <= microseconds(current.allowed_lateness):
+            category = category_or_other(transaction.merchant_category)
+            known = {"merchant_category": category, "ingested_at": from_us(record.ingested_at)}
             rows.append(transaction.__dict__ | known)
     return pa.Table.from_pylist(rows, schema=HISTORY_SCHEMA)
 
@@ -103,6 +105,9 @@ class _Parts(StatelessSinkPartition[tuple[str, list[Record]]]):
                 name = re.sub(r"[^\w.-]", "_", f"{partition}-{records[0].id}")
                 append(self._table, self._settings.offline_path, rows, name)
             self._acknowledger.acknowledge(partition, [record.id for record in records])
+
+    def close(self) -> None:
+        self._acknowledger.close()
 
 
 def write_history(flow: Dataflow, transport: Transport, current: Settings) -> None:

@@ -43,7 +43,8 @@ def brute_force(spec: Any, events: pd.DataFrame, questions: pd.DataFrame) -> pd.
         picks.append(SQL[feature.function].format(x=x, w=f"WHERE e.ts >= {low}") + f' AS "{name}"')
     query = f"""
         WITH once AS (
-            SELECT * FROM events QUALIFY row_number() OVER (PARTITION BY "{spec.event_id}" ORDER BY created) = 1
+            SELECT * FROM events
+            QUALIFY row_number() OVER (PARTITION BY "{spec.join_key}", "{spec.event_id}" ORDER BY created) = 1
         )
         SELECT {", ".join(picks)}
         FROM questions q LEFT JOIN once e
