@@ -1,6 +1,7 @@
 """The whole loop on one machine: data, features, training, serving, streaming, replay, audit, drift.
 
-Every part is a real process that ends with this one. `python -m training.demo [--dataset NAME_OR_FILE] [--replay N]`
+Every part is a real process that ends with this one.
+`python -m training.demo [--dataset NAME_OR_FILE] [--rows N] [--replay N] [--reports DIR]`
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,13 @@ from monitoring.parts import environment
 from monitoring.processes import Platform, at_free_ports, ending_on_sigterm
 from monitoring.skew import Skew, audit
 from training import batch, summary
-from training.prepare import Prepared, Steps, prepare
+from training.prepare import EXPECTED, ROWS, Prepared, Steps, prepare
 
 REPLAYED = 5_000
+
+
+class DemoFailed(RuntimeError):
+    """A process of the demo ended before its work was done."""
 
 
 def replay(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> list[dict[str, Any]]:
@@ -46,6 +52,9 @@ def replay(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> 
     pq.write_table(pa.Table.from_pandas(rows, schema=HISTORY_SCHEMA, preserve_index=False), payments)
     hour = str(LABEL_PUBLICATION.total_seconds())
     address = f"http://{current.host}:{current.port}"
+    # Hours without a payment are not announced; their labels go online with the next that is.
+    online = rows["timestamp"].iloc[0].floor(LABEL_PUBLICATION).to_pydatetime()
+    batch.put_online(prepared.store, prepared.protocol.test_start, online, ["merchant_risk"])
     command = [sys.executable, "-m", "stream_jobs.replay", str(payments), str(answers), "--service", address]
     with (
         steps.step(f"replay {len(rows):,} payments", bar=False),
@@ -58,14 +67,17 @@ def replay(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> 
         try:
             for line in process.stdout:
                 due = datetime.fromisoformat(json.loads(line)["due"])
+                if due - online > LABEL_PUBLICATION:
+                    batch.put_online(prepared.store, online, due - LABEL_PUBLICATION, ["merchant_risk"])
                 batch.run(current, prepared.store, due, prepared.dataset.profiles)
+                online = due
                 process.stdin.write("\n")
                 process.stdin.flush()
         except BaseException:
             process.kill()
             raise
         if process.wait():
-            raise RuntimeError(f"The replay ended with code {process.returncode}; see {platform.log('stream')}.")
+            raise DemoFailed(f"The replay ended with code {process.returncode}; see {platform.log('stream')}.")
     return [json.loads(line) for line in answers.read_text().splitlines()]
 
 
@@ -91,7 +103,7 @@ def drift(current: Settings, prepared: Prepared, decisions: list[LoggedDecision]
         command += [option, str(path)]
     done = subprocess.run(command, env=environ(current), capture_output=True, text=True)  # noqa: S603
     if done.returncode:
-        raise RuntimeError(f"The drift report ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
+        raise DemoFailed(f"The drift report ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -128,7 +140,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     began = time.perf_counter()
     console.print("\n[bold]Tollgate[/] — every payment passes it\n")
     with ending_on_sigterm(), Platform(at_free_ports(chosen)) as platform:
-        prepared = prepare(platform.settings, lambda: platform.start("redis", "mlflow"), arguments.dataset, steps)
+        stores = partial(platform.start, "redis", "mlflow")
+        prepared = prepare(platform.settings, stores, arguments.dataset, steps, arguments.rows)
         with steps.step("start the service and the stream job"):
             platform.start("stream", "service")
         answers = replay(platform, prepared, arguments.replay, steps)
@@ -137,7 +150,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             decisions = list(read_decisions(current.redis_url, current.decisions_stream))
             skew = audit(prepared.store, [(d.transaction, d.vector) for d in decisions])
         platform.stop("service", "stream")
-        reports = ROOT / "reports"
+        reports: Path = arguments.reports
         with steps.step("drift report"):
             drifted = drift(current, prepared, decisions, reports / "drift")
     live = live_metrics(prepared, answers, skew) | {"decisions_logged": len(decisions)}
@@ -149,13 +162,21 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def main() -> None:
-    """Run the demo."""
+    """Run the demo; exit code 1 where it cannot be done or a served vector differs, 130 where it is interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", help="handbook, sparkov, synthetic or a file; default: what FRAUD_DATA holds")
+    parser.add_argument("--rows", type=int, default=ROWS, help="payments to generate, where they are generated")
     parser.add_argument("--replay", type=int, default=REPLAYED, help="held-out payments to replay")
+    parser.add_argument(
+        "--reports", type=Path, default=ROOT / "reports", help="folder of demo.json and the drift report"
+    )
+    arguments = parser.parse_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
-        code = run(parser.parse_args(), console)
+        code = run(arguments, console)
+    except (*EXPECTED, DemoFailed) as error:
+        print(f"\n{error}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         console.print("\nInterrupted; every process of the demo has been stopped.")
         code = 130

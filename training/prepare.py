@@ -14,16 +14,30 @@ import pandas as pd
 from rich.console import Console
 
 from feature_repo.settings import Settings
+from feature_repo.sources import MissingTable
 from feature_repo.store import apply
+from monitoring.supervision import PartFailed
 from training import backfill, batch, train
 from training.dataset import TrainingSet, training_set
 from training.datasets.catalogue import load_dataset
 from training.datasets.dataset import Dataset
+from training.export import ParityError
 from training.split import Protocol, default_protocol
-from training.validate import QualityReport, require, validate
+from training.validate import DataQualityError, QualityReport, require, validate
 
 HELD_OUT = "held-out"
+ROWS = 100_000
+"""Payments of a generated history."""
+
 ALL_VIEWS = ["card_velocity", "merchant_velocity", *batch.BATCH_VIEWS]
+
+
+class UnfitData(ValueError):
+    """A data set from which no platform can be made: unreadable, against the schema, or too short."""
+
+
+EXPECTED = (UnfitData, DataQualityError, PartFailed, MissingTable, ParityError)
+"""What may go wrong without a fault in the code; the messages say what to do."""
 
 
 @dataclass
@@ -58,28 +72,33 @@ class Prepared:
     held_out: pd.DataFrame
 
 
-def prepare(current: Settings, start_stores: Callable[[], object], name: str | None, steps: Steps) -> Prepared:
+def prepare(
+    current: Settings, start_stores: Callable[[], object], name: str | None, steps: Steps, rows: int = ROWS
+) -> Prepared:
     """Load and validate a data set, backfill history up to the test days, train, register, and put features online.
 
-    `start_stores` starts Redis and MLflow at the addresses of the settings; it runs while the data loads.
-    The test days are in history only while the models are evaluated; afterwards they reach it through the stream alone.
+    `start_stores` starts Redis and MLflow at the addresses of the settings; it runs while the data loads. `rows` is the
+    size of a generated set. The test days are in history only while the models are evaluated; afterwards they reach it
+    through the stream alone. Raises one of `EXPECTED`.
     """
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(start_stores)
         with steps.step("load and validate the data"):
-            dataset = load_dataset(name, current.data)
+            with _unfit():
+                dataset = load_dataset(name, current.data, rows=rows)
             quality = validate(dataset)
             require(quality)
+            with _unfit():
+                protocol = default_protocol(dataset.name, dataset.transactions["timestamp"])
         with steps.step("start Redis and MLflow"):
             starting.result()
-    rows = dataset.transactions
-    protocol = default_protocol(dataset.name, rows["timestamp"])
+    payments = dataset.transactions
     live = pd.Timestamp(protocol.test_start)
-    held_out = rows[(rows["timestamp"] >= live) & (rows["timestamp"] < protocol.test_end)]
+    held_out = payments[(payments["timestamp"] >= live) & (payments["timestamp"] < protocol.test_end)]
     with steps.step("feast apply"):
         store = apply(current)
     with steps.step("backfill history"):
-        backfill.load(rows[rows["timestamp"] < live], current, "history")
+        backfill.load(payments[payments["timestamp"] < live], current, "history")
         backfill.load(held_out, current, HELD_OUT)
         first, day = protocol.earlier().train_start, timedelta(days=1)
         batch.publish(current, batch.midnights(first, protocol.test_start), dataset.profiles, "history")
@@ -91,5 +110,14 @@ def prepare(current: Settings, start_stores: Callable[[], object], name: str | N
         outcome = train.run(current, dataset.name, protocol, data, lambda _: None)
     backfill.unload(current, HELD_OUT)
     with steps.step("feast materialize"):
-        batch.put_online(store, rows["timestamp"].min().to_pydatetime(), protocol.test_start, ALL_VIEWS)
+        batch.put_online(store, payments["timestamp"].min().to_pydatetime(), protocol.test_start, ALL_VIEWS)
     return Prepared(dataset, quality, protocol, store, data, outcome, held_out)
+
+
+@contextmanager
+def _unfit() -> Iterator[None]:
+    """What a data set is refused for, under one name."""
+    try:
+        yield
+    except ValueError as error:
+        raise UnfitData(str(error)) from error
