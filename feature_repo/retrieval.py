@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from feast.errors import SavedDatasetLocationAlreadyExists
-from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import (
@@ -101,7 +100,7 @@ class HistoricalJob(_Job):
         self._at = _event_time(rows.schema)
         self._odfvs = _requested_odfvs(feature_refs, registry, project)
         self._requested = set(feature_refs)
-        absent = get_expected_join_keys(project, feature_views, registry) - {DUMMY_ENTITY_ID, *rows.column_names}
+        absent = get_expected_join_keys(project, feature_views, registry) - set(rows.column_names)
         if absent:
             raise InvalidEntityRows(f"Entity rows have no column {', '.join(sorted(absent))}; a view joins by it.")
         if rows[self._at].null_count:

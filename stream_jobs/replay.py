@@ -106,11 +106,13 @@ class Replay:
         At each multiple of `step` it says so on standard output and waits for a line on standard input, so that whoever
         steers it can do what is due then.
         """
+        day = payments[0]["timestamp"].date() if payments else None
         with ThreadPoolExecutor(SENDERS) as senders:
             for due, wave in waves(payments, step):
                 if due is not None:
-                    if due == _floor(due, timedelta(days=1)):  # a day's batch reads what the stream wrote to history
+                    if due.date() != day:  # a day's batch reads what the stream wrote to history
                         self._settle(self._history_group, None)
+                    day = due.date()
                     print(json.dumps({"due": due.isoformat()}), flush=True)
                     sys.stdin.readline()
                 pace.wait(wave[-1]["timestamp"])

@@ -118,13 +118,12 @@ def put_online(store: Any, since: datetime, as_of: datetime, views: list[str]) -
         store.materialize(since, as_of, feature_views=views)
 
 
-def run(current: Settings, store: Any, as_of: datetime, profiles: pd.DataFrame | None) -> None:
-    """The batch due at `as_of`, a multiple of the label publication: a midnight also makes the profiles of the day."""
-    if as_of == midnights(as_of, as_of)[0]:
-        publish(current, [as_of], profiles)
-        put_online(store, as_of - timedelta(days=1), as_of, BATCH_VIEWS)
-    else:
-        put_online(store, as_of - LABEL_PUBLICATION, as_of, ["merchant_risk"])
+def run(current: Settings, store: Any, since: datetime, as_of: datetime, profiles: pd.DataFrame | None) -> None:
+    """Everything due in (since, as_of]: labels that were published, and the profiles of each midnight among them."""
+    due = [midnight for midnight in midnights(since, as_of) if midnight > since]
+    if due:
+        publish(current, due, profiles)
+    put_online(store, since, as_of, BATCH_VIEWS if due else ["merchant_risk"])
 
 
 def main() -> None:
@@ -135,7 +134,7 @@ def main() -> None:
     as_of = (arguments.as_of or datetime.now(UTC)).astimezone(UTC)
     as_of -= timedelta(microseconds=to_us(as_of) % microseconds(LABEL_PUBLICATION))
     current = settings()
-    run(current, feature_store(current), as_of, None)
+    run(current, feature_store(current), as_of - LABEL_PUBLICATION, as_of, None)
 
 
 if __name__ == "__main__":

@@ -52,9 +52,10 @@ def replay(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> 
     pq.write_table(pa.Table.from_pandas(rows, schema=HISTORY_SCHEMA, preserve_index=False), payments)
     hour = str(LABEL_PUBLICATION.total_seconds())
     address = f"http://{current.host}:{current.port}"
-    # Hours without a payment are not announced; their labels go online with the next that is.
+    # Hours without a payment are not announced; what was due in them goes online with the next that is.
     online = rows["timestamp"].iloc[0].floor(LABEL_PUBLICATION).to_pydatetime()
-    batch.put_online(prepared.store, prepared.protocol.test_start, online, ["merchant_risk"])
+    if online > prepared.protocol.test_start:
+        batch.run(current, prepared.store, prepared.protocol.test_start, online, prepared.dataset.profiles)
     command = [sys.executable, "-m", "stream_jobs.replay", str(payments), str(answers), "--service", address]
     with (
         steps.step(f"replay {len(rows):,} payments", bar=False),
@@ -67,9 +68,7 @@ def replay(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> 
         try:
             for line in process.stdout:
                 due = datetime.fromisoformat(json.loads(line)["due"])
-                if due - online > LABEL_PUBLICATION:
-                    batch.put_online(prepared.store, online, due - LABEL_PUBLICATION, ["merchant_risk"])
-                batch.run(current, prepared.store, due, prepared.dataset.profiles)
+                batch.run(current, prepared.store, online, due, prepared.dataset.profiles)
                 online = due
                 process.stdin.write("\n")
                 process.stdin.flush()

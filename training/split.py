@@ -72,6 +72,6 @@ def default_protocol(dataset: str, timestamps: pd.Series) -> Protocol:
     # Two training periods must fit one after the other, each with its delay, behind 30 days that fill the windows.
     train = min(60, (days - test - 2 * delay - min(30, days // 5)) // 2)
     if train < 1 or test < 1:
-        raise ValueError(f"Data set '{dataset}' spans {days} days; training with a {delay}-day label delay needs 23.")
+        raise ValueError(f"Data set '{dataset}' spans {days} days; training with a {delay}-day label delay needs 26.")
     start = last - timedelta(days=test + delay + train)
     return Protocol(start.to_pydatetime(), train, delay, test)

@@ -14,8 +14,7 @@ from rich.console import Console
 from feature_repo.schema import FIELDS
 from feature_repo.settings import Settings, settings
 from monitoring.processes import down, up
-from monitoring.supervision import PartFailed
-from training.prepare import Steps, prepare
+from training.prepare import EXPECTED, Steps, prepare
 from training.summary import curl
 
 
@@ -45,7 +44,7 @@ def main() -> None:
     try:
         sample = _sample(current, arguments.dataset, Steps(console))
         up(current, ("stream", "service"))
-    except PartFailed as error:
+    except EXPECTED as error:
         raise SystemExit(f"{error}") from None
     except BaseException:
         down(current)

@@ -43,7 +43,8 @@ def random_state(spec: Any, random: np.random.Generator) -> bytes:
 @pytest.fixture
 def current(redis_server: str, tmp_path: Path) -> Settings:
     Redis.from_url(redis_server).flushall()
-    settings = Settings(home=tmp_path, redis_url=redis_server, max_age=None)
+    # A busy machine may be slow; the one test that is about time sets its own limit.
+    settings = Settings(home=tmp_path, redis_url=redis_server, max_age=None, feature_timeout=10)
     store = apply(settings)
     write = store._get_provider().online_store.online_write_batch
     random = np.random.default_rng(5)
@@ -105,8 +106,7 @@ def test_a_row_does_not_depend_on_what_else_is_read_with_it(current: Settings) -
 
 
 def test_a_store_that_does_not_answer_is_unavailable(current: Settings) -> None:
-    compiled = CompiledReader(current)
-    compiled.read(payments())
+    compiled = CompiledReader(current.model_copy(update={"feature_timeout": 0.25}))
     client = Redis.from_url(current.redis_url)
     client.execute_command("CLIENT", "PAUSE", 2_000, "ALL")
     try:
@@ -114,4 +114,4 @@ def test_a_store_that_does_not_answer_is_unavailable(current: Settings) -> None:
             compiled.read(payments())
     finally:
         client.execute_command("CLIENT", "UNPAUSE")
-    np.testing.assert_array_equal(compiled.read(payments()[:1]).vectors.shape, (1, len(compiled.columns)))
+    assert CompiledReader(current).read(payments()[:1]).vectors.shape == (1, len(compiled.columns))

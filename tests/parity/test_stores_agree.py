@@ -130,7 +130,7 @@ def test_every_payment_of_a_slice_gets_the_same_features_online_offline_and_from
     stream, done, due, answers = stack.stream(), 0, begin + HOUR, []
     for place, at in enumerate(microseconds(sample["timestamp"]).tolist()):
         while due <= from_us(at):
-            batch.run(current, store, due, profiles)
+            batch.run(current, store, due - HOUR, due, profiles)
             due += HOUR
         until = int(np.searchsorted(arrived, at, side="right"))
         stream.feed(arrivals.iloc[done:until])
