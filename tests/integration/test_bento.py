@@ -72,7 +72,8 @@ def test_it_holds_the_service_and_nothing_else(bento: Path):
     }
     assert "feature_repo/.feastignore" in packed
     kept = {path for path in packed if path.startswith("monitoring/")}
-    assert kept == {"monitoring/__init__.py", "monitoring/declaration.py", "monitoring/metrics.py"}
+    modules = ("__init__", "decision_log", "declaration", "metrics")
+    assert kept == {f"monitoring/{module}.py" for module in modules}
 
 
 def test_its_requirements_are_the_serving_ones_and_name_no_index(bento: Path):
