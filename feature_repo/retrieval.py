@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from feast.types import from_feast_to_pyarrow_type
 from feature_repo import sources
 from feature_repo.asof import StoredJoin, WindowedJoin, plan_joins
 from feature_repo.transformations import VECTORISED_TAG
+from feature_repo.window_state import from_us
 
 CHUNK = 65_536
 """Rows finished at a time; bounds the memory between the history and the result."""
@@ -112,8 +112,8 @@ class HistoricalJob(_Job):
         self._metadata = RetrievalMetadata(
             features=[ref for ref in feature_refs if ref.split(":", 1)[0] not in windowed],
             keys=[name for name in rows.column_names if name != self._at],
-            min_event_timestamp=_instant(at.min()) if len(at) else None,
-            max_event_timestamp=_instant(at.max()) if len(at) else None,
+            min_event_timestamp=from_us(int(at.min())) if len(at) else None,
+            max_event_timestamp=from_us(int(at.max())) if len(at) else None,
         )
 
     @property
@@ -183,10 +183,6 @@ def _array(column: Any) -> pa.Array:
     if isinstance(column, np.ndarray) and column.dtype.kind == "f":
         return pa.array(column, from_pandas=True)  # NaN is null
     return column if isinstance(column, pa.Array) else pa.array(column)
-
-
-def _instant(us: int) -> datetime:
-    return pd.Timestamp(us, unit="us", tz="UTC").to_pydatetime()
 
 
 __all__ = ["CHUNK", "HistoricalJob", "InvalidEntityRows", "StoredJoin", "TableJob", "WindowedJoin"]
