@@ -24,7 +24,7 @@ from confluent_kafka import Producer
 from feature_repo.settings import ROOT
 from monitoring.supervision import Part, Running, free_ports, start, stop, wait
 from stream_jobs.transports.kafka import create_topic
-from stream_jobs.transports.kafka_client import partitions_of
+from stream_jobs.transports.kafka_topics import partitions_of
 
 POM = Path(__file__).parent / "kafka" / "pom.xml"
 CACHE = ROOT / ".tollgate" / "kafka"

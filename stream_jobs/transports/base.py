@@ -17,6 +17,9 @@ IN_FLIGHT = 50_000
 """Records of a partition that may be given and not yet acknowledged: no more are given until some are. It bounds what a
 job holds in memory and what a crash delivers again, and must exceed what a job gathers before it acknowledges."""
 
+COUNTED = 10_000
+"""Records that a backlog counts at the most."""
+
 LAST_INSTANT = 253_402_300_799_999_999
 """The end of the year 9999, µs: a sender's word beyond it is none."""
 
@@ -57,14 +60,47 @@ class Acknowledger(Protocol):
         """Return when the transport knows of every acknowledgement; without it a few may be delivered again."""
 
 
+class Publisher(Protocol):
+    """Appends messages to the log that a transport reads; for one thread at a time."""
+
+    def publish(self, bodies: Sequence[bytes], ingested_at: Sequence[int | None], keys: Sequence[bytes]) -> None:
+        """Append messages and return when the log has them all; those of one key stay in order.
+
+        An instant (µs since 1970 UTC) is when the sender first had the event, if it knows. A key says what belongs
+        together: for a transaction its `card_id`. After an error all may be sent again, since an event counts once.
+        """
+
+    def close(self) -> None:
+        """End the connection."""
+
+
+class Backlog(Protocol):
+    """How far a group is behind its log; for one thread at a time."""
+
+    def lag(self) -> int:
+        """What was appended before this call and the group has not acknowledged; 0 once it has caught up.
+
+        In records, up to 10,000. Kafka counts positions, of which a transactional producer's markers take some.
+        """
+
+    def close(self) -> None:
+        """End the connection."""
+
+
 class Transport(Protocol):
-    """A source of records and the acknowledger that belongs to it, both made where they are used."""
+    """A log as one group sees it; each of its parts is made where it is used, and connects there."""
 
     def source(self) -> Source[Record]:
         """The Bytewax source; it connects when it is built, not before."""
 
     def acknowledger(self) -> Acknowledger:
         """An acknowledger of its own connection."""
+
+    def publisher(self) -> Publisher:
+        """The sending side, of its own connection; the same for every group."""
+
+    def backlog(self) -> Backlog:
+        """What the group has yet to do, of its own connection."""
 
 
 def sender_instant(stated: bytes | None) -> int | None:

@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from stream_jobs.transports.base import IN_FLIGHT, LAST_INSTANT, Acknowledger, Record
+from stream_jobs.transports.base import COUNTED, IN_FLIGHT, LAST_INSTANT, Acknowledger, Backlog, Publisher, Record
 from stream_jobs.transports.prefix import Prefix, span, span_id
 
 BATCH = 1_000
@@ -123,6 +124,42 @@ class _Acknowledger:
         """Nothing is under way."""
 
 
+class _Publisher:
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+
+    def publish(self, bodies: Sequence[bytes], ingested_at: Sequence[int | None], keys: Sequence[bytes]) -> None:
+        """Raises `ValueError`, and writes nothing, if a message is no line."""
+        lines = []
+        for body, at in zip(bodies, ingested_at, strict=True):
+            if b"\n" in body or not body.strip():
+                raise ValueError(
+                    f"Message {body[:60]!r} cannot be a line of a file; it must not be empty or have breaks."
+                )
+            lines.append((body if at is None else b'{"ingested_at": %d, "body": %s}' % (at, body)) + b"\n")
+        self._file.write(b"".join(lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Backlog:
+    def __init__(self, path: Path, position: Path) -> None:
+        self._path, self._position = path, position
+
+    def lag(self) -> int:
+        if not self._path.exists():
+            return 0
+        with self._path.open("rb") as file:
+            file.seek(_position(self._position))
+            return sum(1 for line in islice(file, COUNTED) if line.strip())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 @dataclass(frozen=True)
 class JsonLines:
     """The transport over one file, read by one group; its position and the dead letters go to files beside it."""
@@ -141,3 +178,9 @@ class JsonLines:
 
     def acknowledger(self) -> Acknowledger:
         return _Acknowledger(self.position, self.path.with_suffix(".dead.jsonl"))
+
+    def publisher(self) -> Publisher:
+        return _Publisher(self.path)
+
+    def backlog(self) -> Backlog:
+        return _Backlog(self.path, self.position)

@@ -15,19 +15,19 @@ from functools import cached_property
 from bytewax.inputs import FixedPartitionedSource
 from confluent_kafka import Producer, TopicPartition
 
-from stream_jobs.transports.base import IN_FLIGHT, Acknowledger, Record
-from stream_jobs.transports.kafka_client import (
-    KafkaFailed,
-    committed,
-    consumer,
-    create_dead_letters,
-    create_topic,
-    partitions_of,
-    patiently,
-)
+from stream_jobs.transports.base import IN_FLIGHT, Acknowledger, Backlog, Publisher, Record
+from stream_jobs.transports.kafka_client import CALL, KafkaFailed, committed, consumer, patiently, positions
 from stream_jobs.transports.kafka_committer import Committer
 from stream_jobs.transports.kafka_producer import connect, deliver, publish
 from stream_jobs.transports.kafka_source import KafkaPartition
+from stream_jobs.transports.kafka_topics import (
+    admin,
+    create_dead_letters,
+    create_topic,
+    end_offsets,
+    missing_topic,
+    partitions_of,
+)
 from stream_jobs.transports.prefix import Prefix, span
 
 __all__ = ["Kafka", "KafkaFailed", "connect", "create_dead_letters", "create_topic", "publish"]
@@ -41,7 +41,7 @@ class _Source(FixedPartitionedSource[Record, str]):
         topic, bootstrap = self.kafka.topic, self.kafka.bootstrap
         count = partitions_of(bootstrap, topic)
         if count is None:
-            raise KafkaFailed(f"Topic '{topic}' does not exist at {bootstrap}; create it (`create_topic`) first.")
+            raise missing_topic(bootstrap, topic)
         return [f"{topic}-{number}" for number in range(count)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: str | None) -> KafkaPartition:
@@ -101,6 +101,40 @@ class _Acknowledger:
         deliver(self._producer, self._dead_letters, (letter(record, reason) for record, reason in records))
 
 
+class _Publisher:
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._producer, self._topic = connect(bootstrap), topic
+
+    def publish(self, bodies: Sequence[bytes], ingested_at: Sequence[int | None], keys: Sequence[bytes]) -> None:
+        publish(self._producer, self._topic, bodies, ingested_at, keys)
+
+    def close(self) -> None:
+        self._producer.flush(CALL)
+
+
+class _Backlog:
+    def __init__(self, bootstrap: str, topic: str, group: str) -> None:
+        self._subject = f"Group '{group}' on {topic}"
+        self._client, self._admin = consumer(bootstrap, group), admin(bootstrap)
+        count = partitions_of(bootstrap, topic)
+        if count is None:
+            raise missing_topic(bootstrap, topic)
+        self._places = [TopicPartition(topic, number) for number in range(count)]
+
+    def lag(self) -> int:
+        ends = patiently(self._subject, lambda: end_offsets(self._admin, self._places))
+        done = patiently(self._subject, lambda: positions(self._client, self._places))
+        first = patiently(self._subject, self._oldest) if None in done else [0] * len(done)
+        places = zip(ends, done, first, strict=True)
+        return sum(max(end - (oldest if at is None else at), 0) for end, at, oldest in places)
+
+    def _oldest(self) -> list[int]:
+        return [self._client.get_watermark_offsets(place, CALL)[0] for place in self._places]
+
+    def close(self) -> None:
+        self._client.close()
+
+
 @dataclass(frozen=True)
 class Kafka:
     """The transport over one topic, read by one consumer group; a record's id is its offset (`prefix.span_id`)."""
@@ -116,3 +150,9 @@ class Kafka:
 
     def acknowledger(self) -> Acknowledger:
         return _Acknowledger(self.bootstrap, self.group, self.dead_letters)
+
+    def publisher(self) -> Publisher:
+        return _Publisher(self.bootstrap, self.topic)
+
+    def backlog(self) -> Backlog:
+        return _Backlog(self.bootstrap, self.topic, self.group)

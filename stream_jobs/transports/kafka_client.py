@@ -1,14 +1,13 @@
-"""What every client of Kafka shares: patience with a broker that is away, errors a person can act on, and topics."""
+"""What every client of Kafka shares: patience with a broker that is away, and errors a person can act on."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 PATIENCE = 60.0
 """Seconds for which an absent broker is waited for."""
@@ -90,54 +89,25 @@ def consumer(bootstrap: str, group: str) -> Consumer:
 
 def committed(client: Consumer, place: TopicPartition, timeout: float = CALL) -> int | None:
     """The group's position in a partition, or None if it never had one. Raises `KafkaException`."""
-    [answer] = client.committed([TopicPartition(place.topic, place.partition)], timeout)
-    if answer.error is not None:
-        raise KafkaException(answer.error)
-    return answer.offset if answer.offset >= 0 else None
+    return positions(client, [place], timeout)[0]
+
+
+def positions(client: Consumer, places: Sequence[TopicPartition], timeout: float = CALL) -> list[int | None]:
+    """The group's position in each partition, or None where it never had one. Raises `KafkaException`."""
+    answers = client.committed([TopicPartition(place.topic, place.partition) for place in places], timeout)
+    for answer in answers:
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+    return [answer.offset if answer.offset >= 0 else None for answer in answers]
 
 
 def commit(client: Consumer, places: list[TopicPartition]) -> None:
-    """Set the group's positions and return when the broker has them. Raises `KafkaException`."""
-    for answer in client.commit(offsets=places, asynchronous=False) or ():
+    """Set the group's positions and return when the broker has them. Raises `KafkaException`.
+
+    A position's metadata is when it was set, µs since 1970 UTC: a supervisor sees by it that the group is read for.
+    """
+    now = str(time.time_ns() // 1_000)
+    stamped = [TopicPartition(place.topic, place.partition, place.offset, now) for place in places]
+    for answer in client.commit(offsets=stamped, asynchronous=False) or ():
         if answer.error is not None:
             raise KafkaException(answer.error)
-
-
-def create_topic(bootstrap: str, topic: str, partitions: int, more: Mapping[str, str] | None = None) -> None:
-    """Create a topic whose messages carry the broker's own time, and return when it can be used.
-
-    `more` are options of the topic. One that exists is left as it is; raises `KafkaFailed` if it has another number of
-    partitions.
-    """
-    admin = AdminClient(options(bootstrap))
-    wanted = {"message.timestamp.type": "LogAppendTime", **(more or {})}
-    future = admin.create_topics([NewTopic(topic, partitions, config=wanted)], request_timeout=PATIENCE)[topic]
-    try:
-        future.result()
-    except KafkaException as raised:
-        if raised.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise KafkaFailed(f"Topic '{topic}' was not created at {bootstrap}: {raised.args[0].str()}.") from raised
-    deadline = time.monotonic() + PATIENCE
-    while (there := partitions_of(bootstrap, topic)) is None and time.monotonic() < deadline:
-        time.sleep(PAUSE)
-    if there != partitions:
-        raise KafkaFailed(
-            f"Topic '{topic}' has {there or 'no'} partitions; {partitions} were asked for. A key's partition depends "
-            "on their number: take another name, or drain and delete the topic first."
-        )
-
-
-def create_dead_letters(bootstrap: str, topic: str) -> None:
-    """Create a topic for dead letters: one partition, for ever, with room for the largest message and its reason."""
-    create_topic(bootstrap, topic, 1, {"retention.ms": "-1", "max.message.bytes": str(MAX_BYTES)})
-
-
-def partitions_of(bootstrap: str, topic: str) -> int | None:
-    """How many partitions a topic has, or None if it does not exist. Never creates it."""
-    looking = consumer(bootstrap, "tollgate.look")
-    try:
-        found = patiently(f"Topic '{topic}' at {bootstrap}", lambda: looking.list_topics(topic, CALL)).topics[topic]
-        led = [part for part in found.partitions.values() if part.leader >= 0]
-        return len(found.partitions) if found.error is None and len(led) == len(found.partitions) > 0 else None
-    finally:
-        looking.close()

@@ -59,14 +59,15 @@ class KafkaPartition(StatefulSourcePartition[Record, str]):
         self._consumer.assign([TopicPartition(place.topic, place.partition, begin)])
 
     def _begin(self) -> tuple[int, int]:
-        """The group's position, set to the oldest record if there was none, and where reading begins."""
+        """The group's position, the oldest record if there was none, and where reading begins.
+
+        The position is set in any case: it shows that the group is read for.
+        """
         deadline = time.monotonic() + SETTLE
         while True:
             oldest, end = self._consumer.get_watermark_offsets(self._place, CALL)
             done = committed(self._consumer, self._place)
-            if done is None:
-                commit(self._consumer, [TopicPartition(self._place.topic, self._place.partition, oldest)])
-                done = oldest
+            done = oldest if done is None else done
             if done <= end:
                 break
             if time.monotonic() > deadline:
@@ -76,6 +77,7 @@ class KafkaPartition(StatefulSourcePartition[Record, str]):
                     "FRAUD_CONSUMER_GROUP."
                 )
             time.sleep(PAUSE)
+        commit(self._consumer, [TopicPartition(self._place.topic, self._place.partition, done)])
         if done < oldest:
             log.error("%s: retention removed %d records before they were read", self._subject, oldest - done)
         return done, max(done, oldest)

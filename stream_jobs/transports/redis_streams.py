@@ -21,7 +21,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
-from stream_jobs.transports.base import IN_FLIGHT, Acknowledger, Record, sender_instant
+from stream_jobs.transports.base import COUNTED, IN_FLIGHT, Acknowledger, Backlog, Publisher, Record, sender_instant
 
 BATCH = 2_000
 """Records read at once."""
@@ -175,6 +175,34 @@ class _Acknowledger:
         self._client.close()
 
 
+class _Publisher:
+    def __init__(self, url: str, stream: str) -> None:
+        self._client, self._stream = connect(url), stream
+
+    def publish(self, bodies: Sequence[bytes], ingested_at: Sequence[int | None], keys: Sequence[bytes]) -> None:
+        publish(self._client, self._stream, bodies, ingested_at)  # one stream is in order for every key
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _Backlog:
+    def __init__(self, url: str, stream: str, group: str) -> None:
+        self._client, self._stream, self._group = connect(url), stream, group
+
+    def lag(self) -> int:
+        if not self._client.exists(self._stream):
+            return 0
+        groups: Any = self._client.xinfo_groups(self._stream)
+        found = {entry["name"].decode(): entry for entry in groups}.get(self._group)
+        given = "-" if found is None else f"({found['last-delivered-id'].decode()}"
+        beyond: Any = self._client.xrange(self._stream, given, "+", COUNTED)
+        return len(beyond) + (0 if found is None else int(found["pending"]))
+
+    def close(self) -> None:
+        self._client.close()
+
+
 @dataclass(frozen=True)
 class RedisStreams:
     """The transport over one stream, read by one consumer group."""
@@ -190,3 +218,9 @@ class RedisStreams:
 
     def acknowledger(self) -> Acknowledger:
         return _Acknowledger(self.url, self.group, self.dead_letters)
+
+    def publisher(self) -> Publisher:
+        return _Publisher(self.url, self.stream)
+
+    def backlog(self) -> Backlog:
+        return _Backlog(self.url, self.stream, self.group)

@@ -17,7 +17,8 @@ from confluent_kafka import TopicPartition
 from stream_jobs.transports import kafka, redis_streams
 from stream_jobs.transports.base import IN_FLIGHT, Record, Transport
 from stream_jobs.transports.files import JsonLines
-from stream_jobs.transports.kafka_client import consumer, partitions_of
+from stream_jobs.transports.kafka_client import consumer
+from stream_jobs.transports.kafka_topics import partitions_of
 from tests.kafka_broker import Broker
 
 

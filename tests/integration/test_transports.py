@@ -221,6 +221,49 @@ def test_what_came_back_counts_as_in_flight(log: Log) -> None:
         assert bodies(given) == sent
 
 
+def test_what_is_published_has_the_order_of_its_key_and_the_word_of_its_sender(log: Log) -> None:
+    sent = numbered(300)
+    with closing(log.transport().publisher()) as publisher:
+        for begin in range(0, 300, 100):
+            some = sent[begin : begin + 100]
+            keys = [b"card-%d" % (number % 7) for number in range(begin, begin + 100)]
+            publisher.publish(some, [INSTANT if number % 2 else None for number in range(100)], keys)
+    with reading(log.transport()) as run:
+        given = run.take(300)
+        assert run.rest(0.1) == []
+    assert sorted(bodies(given), key=int) == sent
+    for card in range(7):
+        assert (order := [int(record.body) for record in given if int(record.body) % 7 == card]) == sorted(order)
+    for record in given:
+        assert record.ingested_at == (INSTANT if int(record.body) % 2 else record.appended_at)
+
+
+def test_a_group_has_caught_up_when_all_that_was_appended_is_acknowledged(log: Log) -> None:
+    with closing(log.transport().backlog()) as ours, closing(log.transport("other").backlog()) as other:
+        assert ours.lag() == 0
+        log.publish(numbered(10))
+        assert ours.lag() == 10  # although no source was ever started
+        with reading(log.transport()) as run:
+            given = run.take(10)
+            assert ours.lag() == 10
+            acknowledge(log, given[:4])
+            assert ours.lag() == 6
+            acknowledge(log, given[4:])
+            assert ours.lag() == 0
+            log.publish(numbered(1))
+            assert ours.lag() == 1
+        assert other.lag() == 11
+
+
+def test_a_message_that_is_no_line_is_refused_by_a_file(tmp_path: Path) -> None:
+    log = FileLog(tmp_path / "events.jsonl")
+    with closing(log.transport().publisher()) as publisher:
+        for body in (b"{\n}", b"", b" "):
+            with pytest.raises(ValueError, match="cannot be a line"):
+                publisher.publish([b"1", body], [None, None], [b"card"] * 2)
+    assert log.path.read_bytes() == b""
+
+
 @dataclass
 class Breakable:
     """A log whose server can be ended and started again."""
