@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo import sources
+from feature_repo.sources import Root
 from feature_repo.transformations import state_field
 from feature_repo.window_history import History
 from feature_repo.window_state import Ints, Slices, from_us
@@ -39,7 +39,7 @@ class Join(Protocol):
 
 
 def plan_joins(
-    root: Path,
+    root: Root,
     views: Sequence[Any],
     feature_refs: Sequence[str],
     registry: Any,
@@ -70,7 +70,7 @@ class WindowedJoin:
     definition: Any
     spec: WindowSpec
     key: str
-    root: Path
+    root: Root
     at: Ints
     filter_by_created: bool
     _history: History | None = field(default=None, init=False)
@@ -98,7 +98,7 @@ class WindowedJoin:
         raise NotImplementedError("A windowed view's state has no stored form in history.")
 
 
-def read_events(source: Any, root: Path, spec: WindowSpec, since: int, until: int) -> pa.Table:
+def read_events(source: Any, root: Root, spec: WindowSpec, since: int, until: int) -> pa.Table:
     """Events of [since, until), and of each entity the last one before: `seconds_since_last` reaches that far.
 
     The questions begin at `since` + the spec's retention. An older event that became known later than that is read too:
@@ -109,13 +109,14 @@ def read_events(source: Any, root: Path, spec: WindowSpec, since: int, until: in
     stored = {name: sources.stored_name(source, name) for name in columns}
     recent = sources.read(source, root, list(stored.values()), from_us(since), from_us(until))
     if not all(feature.window for feature in spec.features):
-        older = sources.read(source, root, list(stored.values()), None, from_us(since))
         names = [stored[name] for name in (spec.join_key, source.timestamp_field, *created)]
-        recent = pa.concat_tables([_last(older, since + spec.retention, *names).cast(recent.schema), recent])
+        with sources.scan(source, root, list(stored.values()), None, from_us(since)) as older:
+            last = _last(older, since + spec.retention, *names)
+        recent = pa.concat_tables([last.cast(recent.schema), recent])
     return pa.table({name: recent[column] for name, column in stored.items()})
 
 
-def _last(events: pa.Table, known: int, key: str, stamp: str, created: str | None = None) -> pa.Table:
+def _last(events: pa.RecordBatchReader, known: int, key: str, stamp: str, created: str | None = None) -> pa.Table:
     """Of each entity the last event that was created before `known` (any, without `created`), and all created since."""
     late = f'epoch_us("{created}") >= {known}' if created else "false"
     query = f"""
@@ -137,7 +138,7 @@ class StoredJoin:
     keys: list[str]
     given: list[str]
     features: list[str]
-    root: Path
+    root: Root
     at: Ints
     filter_by_created: bool
     _joined: pa.Table | None = field(default=None, init=False)
@@ -148,17 +149,15 @@ class StoredJoin:
         stamp = sources.stored_name(source, source.timestamp_field)
         created = sources.stored_name(source, source.created_timestamp_column or stamp)
         until = from_us(int(self.at.max()) + 1) if len(self.at) else None
-        table = sources.read(source, self.root, [*stored, stamp, created], None, until)
         left = pa.table(
             {f"k{i}": rows[name] for i, name in enumerate(self.given)}
             | {"at": pa.array(self.at), "row": pa.array(np.arange(len(self.at)))}
         )
-        right = pa.table(
-            {f"k{i}": table[name] for i, name in enumerate(stored[: len(self.keys)])}
-            | {f"f{i}": table[name] for i, name in enumerate(stored[len(self.keys) :])}
-            | {"ts": _us(table[stamp]), "created": _us(table[created])}
-        )
-        self._joined = _asof(left, right, len(self.keys), len(self.features), self._ttl, self.filter_by_created)
+        names = [f"k{i}" for i in range(len(self.keys))] + [f"f{i}" for i in range(len(self.features))]
+        picked = dict(zip(names, stored, strict=True))
+        with sources.scan(source, self.root, [*stored, stamp, created], None, until) as reader:
+            right = _renamed(reader, picked, stamp, created)
+            self._joined = _asof(left, right, len(self.keys), len(self.features), self._ttl, self.filter_by_created)
 
     @property
     def _ttl(self) -> int:
@@ -177,12 +176,26 @@ class StoredJoin:
         return column
 
 
-def _us(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _renamed(reader: pa.RecordBatchReader, picked: dict[str, str], stamp: str, created: str) -> pa.RecordBatchReader:
+    kinds = [pa.field(name, reader.schema.field(column).type) for name, column in picked.items()]
+    schema = pa.schema([*kinds, ("ts", pa.int64()), ("created", pa.int64())])
+
+    def renamed() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            columns = [*(batch[column] for column in picked.values()), _us(batch[stamp]), _us(batch[created])]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, renamed())
+
+
+def _us(column: pa.Array) -> pa.Array:
     return pc.cast(pc.cast(column, pa.timestamp("us", tz="UTC")), pa.int64())
 
 
-def _asof(left: pa.Table, right: pa.Table, n_keys: int, n_features: int, ttl: int, by_created: bool) -> pa.Table:
-    """`left`'s rows in their order with the features of `right`.
+def _asof(
+    left: pa.Table, right: pa.RecordBatchReader, n_keys: int, n_features: int, ttl: int, by_created: bool
+) -> pa.Table:
+    """`left`'s rows in their order with the features of `right`, which is gone through once and not kept.
 
     A row becomes visible at `seen`: its own time, or when it was created if that counts and is later. One that becomes
     visible after a row of a later time is never the answer, so it is dropped, and the rest is in the order of `seen`.

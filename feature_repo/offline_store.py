@@ -1,7 +1,8 @@
-"""A Feast offline store that joins as of each row's instant: exact, rows out = rows in, and out of core.
+"""A Feast offline store over Parquet and Postgres that joins as of each row's instant: exact, rows out = rows in.
 
 Stored views join through DuckDB's ASOF JOIN; views that declare windowed aggregations are finished from their event
-history by the same kernels that serve them online. Plugged in by `offline_store.type` in `feature_store.yaml`.
+history by the same kernels that serve them online; where the history lies makes no difference to either. Plugged in by
+`offline_store.type` in `feature_store.yaml`.
 
 A joined feature row is the latest with feature time <= the row's event time (Feast's rule). With
 `filter_by_created_timestamp`, only rows created by then count. Windowed views look strictly before the row's instant.
@@ -26,6 +27,7 @@ from feast.repo_config import FeastConfigBaseModel
 
 from feature_repo import sources
 from feature_repo.retrieval import HistoricalJob, TableJob
+from feature_repo.sources import Offline
 
 
 class TollgateOfflineStoreConfig(FeastConfigBaseModel):
@@ -34,11 +36,17 @@ class TollgateOfflineStoreConfig(FeastConfigBaseModel):
     type: Literal["feature_repo.offline_store.TollgateOfflineStore"] = "feature_repo.offline_store.TollgateOfflineStore"
     path: str = "data"
     """Folder below which the relative paths of file sources lie."""
+    postgres_url: str | None = None
+    """Address of the Postgres that holds the tables of PostgreSQL sources."""
 
 
-def _root(config: Any) -> Path:
+def _folder(config: Any) -> Path:
     path = Path(config.offline_store.path)
     return path if path.is_absolute() or config.repo_path is None else (Path(config.repo_path) / path).resolve()
+
+
+def _root(config: Any) -> Offline:
+    return Offline(_folder(config), config.offline_store.postgres_url)
 
 
 class TollgateOfflineStore(OfflineStore):
@@ -58,14 +66,22 @@ class TollgateOfflineStore(OfflineStore):
         filter_by_created_timestamp: bool = False,
         **unsupported: Any,
     ) -> RetrievalJob:
-        """Features of each row of `entity_df` (a frame, or a query over the store's tables) as of its event time."""
+        """Features of each row of `entity_df` as of its event time.
+
+        `entity_df` is a frame, or a query over the store's tables; Postgres answers it if a view's source lies there.
+        """
         if entity_df is None or unsupported:
             raise NotImplementedError(
                 "This offline store needs an entity_df; for every row of a time range, pass a query such as "
                 '"SELECT card_id, timestamp AS event_timestamp FROM transactions WHERE ...".'
             )
         root = _root(config)
-        rows = _query(entity_df, root) if isinstance(entity_df, str) else _arrow(entity_df)
+        if not isinstance(entity_df, str):
+            rows = pa.Table.from_pandas(entity_df, preserve_index=False)
+        elif any(sources.in_postgres(view.batch_source) for view in feature_views):
+            rows = _query_postgres(entity_df, root)
+        else:
+            rows = _query(entity_df, root.path)
         return HistoricalJob(
             root, feature_views, feature_refs, rows, registry, project, full_feature_names, filter_by_created_timestamp
         )
@@ -82,29 +98,22 @@ class TollgateOfflineStore(OfflineStore):
         end_date: datetime,
     ) -> RetrievalJob:
         """The latest row of each key in [start_date, end_date]; of equal times the one created last."""
+        root = _root(config)
         created = [created_timestamp_column] if created_timestamp_column else []
+        columns = [*join_key_columns, *feature_name_columns, timestamp_field, *created]
         keys = ", ".join(f'"{key}"' for key in join_key_columns)
         order = ", ".join(f'"{column}" DESC' for column in [timestamp_field, *created])
         partition = f"PARTITION BY {keys} " if keys else ""
         query = f"SELECT * FROM rows QUALIFY row_number() OVER ({partition}ORDER BY {order}) = 1"  # noqa: S608
-        every = TollgateOfflineStore.pull_all_from_table_or_query(
-            config,
-            data_source,
-            join_key_columns,
-            feature_name_columns,
-            timestamp_field,
-            created_timestamp_column,
-            start_date,
-            end_date,
-        )
+        bounds = (start_date, end_date)
 
         def run() -> pa.Table:
-            rows = every.to_arrow()
-            with duckdb.connect() as connection:
+            rows = sources.scan(data_source, root, columns, *bounds, end_inclusive=True, timestamp=timestamp_field)
+            with rows as reader, duckdb.connect() as connection:
                 connection.execute("SET TimeZone = 'UTC'")
-                return connection.register("rows", rows).sql(query).to_arrow_table()
+                return connection.register("rows", reader).sql(query).to_arrow_table()
 
-        return TableJob(_root(config), run)
+        return TableJob(root, run)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -131,14 +140,18 @@ class TollgateOfflineStore(OfflineStore):
     def offline_write_batch(
         config: Any, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Append rows to the view's batch source, as a part of their own, in the types of what is there."""
+        """Append rows to the view's batch source, in the types of what is there.
+
+        They are a part of their own, named after them: views that share the source push the same rows, and these are
+        there once.
+        """
         source, root = feature_view.batch_source, _root(config)
         rows = table.rename_columns([sources.stored_name(source, name) for name in table.column_names])
         try:
             kinds = sources.schema(source, root)
         except sources.MissingTable:  # the first rows of a table say what its types are
             kinds = rows.schema
-        sources.append(source, root, rows.select(kinds.names).cast(kinds), f"batch-{time.time_ns()}")
+        sources.add(source, root, rows.select(kinds.names).cast(kinds))
         if progress:
             progress(table.num_rows)
 
@@ -153,7 +166,7 @@ class TollgateOfflineStore(OfflineStore):
                 f"Logging destination {type(destination).__name__}: this store writes FileLoggingDestination."
             )
         folder = Path(destination.path)
-        folder = folder if folder.is_absolute() else _root(config) / folder
+        folder = folder if folder.is_absolute() else _folder(config) / folder
         folder.mkdir(parents=True, exist_ok=True)
         rows = pq.read_table(data) if isinstance(data, Path) else data
         pq.write_table(rows, folder / f"log-{time.time_ns()}.parquet")
@@ -161,16 +174,24 @@ class TollgateOfflineStore(OfflineStore):
     def get_table_column_names_and_types_from_data_source(
         self, config: Any, data_source: Any
     ) -> Iterable[tuple[str, str]]:
-        """The stored columns of a source and their Arrow types."""
-        return [(field.name, str(field.type)) for field in sources.schema(data_source, _root(config))]
+        """The stored columns of a source and their types, as the kind of source spells them."""
+        kinds = sources.schema(data_source, _root(config))
+        if sources.in_postgres(data_source):
+            from feature_repo.postgres_parts import type_name
+
+            return [(field.name, type_name(field.name, field.type)) for field in kinds]
+        return [(field.name, str(field.type)) for field in kinds]
 
     def validate_data_source(self, config: Any, data_source: Any) -> None:
         """A source is valid once it can be named; its table may come later, with the first load of history."""
-        sources.parquet_path(data_source, _root(config))
+        place = sources.postgres_url if sources.in_postgres(data_source) else sources.parquet_path
+        place(data_source, _root(config))
 
 
-def _arrow(frame: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(frame, preserve_index=False)
+def _query_postgres(query: str, root: Offline) -> pa.Table:
+    from feature_repo import postgres_tables
+
+    return postgres_tables.query(query, root.postgres_url or "")
 
 
 def _query(query: str, root: Path) -> pa.Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from feast.types import from_feast_to_pyarrow_type
 
 from feature_repo import sources
 from feature_repo.asof import StoredJoin, WindowedJoin, plan_joins
+from feature_repo.sources import Root
 from feature_repo.transformations import VECTORISED_TAG
 from feature_repo.window_state import from_us
 
@@ -39,7 +39,7 @@ class InvalidEntityRows(ValueError):
 class _Job(RetrievalJob):
     """What both jobs share: no on-demand views of their own, and saving."""
 
-    _root: Path
+    _root: Root
     _metadata: RetrievalMetadata | None = None
 
     @property
@@ -58,10 +58,19 @@ class _Job(RetrievalJob):
         return self._to_arrow_internal(timeout).to_pandas()
 
     def persist(self, storage: Any, allow_overwrite: bool = False, timeout: int | None = None) -> None:
-        """Save the result as one Parquet file (Feast's saved data sets); a relative path is below the store's."""
+        """Save the result as one Parquet file, of a path below the store's, or as a Postgres table of its own."""
+        if type(storage).__name__ == "SavedDatasetPostgreSQLStorage":  # by name: see `sources.in_postgres`
+            from feature_repo import postgres_parts
+
+            source = storage.to_data_source()
+            url = sources.postgres_url(source, self._root)
+            if not postgres_parts.save(source, url, self.to_arrow(timeout=timeout), allow_overwrite):
+                raise SavedDatasetLocationAlreadyExists(location=source.name)
+            return
         if not isinstance(storage, SavedDatasetFileStorage):
             raise TypeError(
-                f"Saved data set storage {type(storage).__name__}: this store writes SavedDatasetFileStorage."
+                f"Saved data set storage {type(storage).__name__}: this store writes SavedDatasetFileStorage "
+                "and SavedDatasetPostgreSQLStorage."
             )
         path = sources.parquet_path(storage.to_data_source(), self._root)
         if path.exists() and not allow_overwrite:
@@ -72,7 +81,7 @@ class _Job(RetrievalJob):
 class TableJob(_Job):
     """Rows that a function reads when they are asked for."""
 
-    def __init__(self, root: Path, run: Callable[[], pa.Table]) -> None:
+    def __init__(self, root: Root, run: Callable[[], pa.Table]) -> None:
         self._root = root
         self._run = run
 
@@ -85,7 +94,7 @@ class HistoricalJob(_Job):
 
     def __init__(
         self,
-        root: Path,
+        root: Root,
         feature_views: list[Any],
         feature_refs: list[str],
         rows: pa.Table,

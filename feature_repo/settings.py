@@ -44,19 +44,22 @@ class Settings(BaseSettings):
 
     transport: Literal["redis", "kafka"] = Field(default="redis", description="What carries the streams to the jobs")
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port with commas between")
-    kafka_partitions: int = Field(default=8, ge=1, description="Partitions of a topic that is keyed by card")
     allowed_lateness: timedelta = timedelta(minutes=10)
     transactions_stream: str = "transactions"
     decisions_stream: str = "decisions"
-    feature_updates_stream: str = "feature-updates"
     dead_letter_stream: str = "transactions.dead"
     consumer_group: str = "velocity"
     stream_metrics_port: int | None = Field(default=None, description="Stream job's /metrics on loopback; null: none")
 
     @property
-    def offline_path(self) -> Path:
-        """The embedded offline store: one folder of Parquet files per table."""
+    def offline_folder(self) -> Path:
+        """Below it the offline store's files: one folder of Parquet files per table, and saved training sets."""
         return self.home / "offline"
+
+    @property
+    def offline_path(self) -> Path | str:
+        """Where history lies: `offline_folder`, or the address of the full profile's Postgres."""
+        return self.postgres_url if self.profile == "full" else self.offline_folder
 
     @property
     def registry(self) -> str:

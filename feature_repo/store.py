@@ -25,7 +25,9 @@ def repo_config(current: Settings | None = None) -> Any:
     raw = yaml.safe_load(os.path.expandvars((REPO / name).read_text()))
     raw["registry"]["path"] = current.registry
     raw["online_store"]["connection_string"] = connection_string(current.redis_url)
-    raw["offline_store"]["path"] = str(current.offline_path)
+    raw["offline_store"]["path"] = str(current.offline_folder)
+    if current.profile == "full":
+        raw["offline_store"]["postgres_url"] = current.postgres_url
     return RepoConfig(**raw, repo_path=REPO)
 
 
@@ -54,9 +56,11 @@ def apply(current: Settings | None = None) -> Any:
     """What `feast apply` does in `feature_repo/`, in silence; returns the store."""
     from feast.repo_operations import apply_total
 
+    from feature_repo import sources  # like all that imports Feast, when it is needed
+
     current = current or settings()
     current.home.mkdir(parents=True, exist_ok=True)
-    with _flat_imports(), contextlib.redirect_stdout(io.StringIO()):
+    with sources.profile(current.profile), _flat_imports(), contextlib.redirect_stdout(io.StringIO()):
         _without_alpha_warnings()
         apply_total(repo_config(current), REPO, skip_source_validation=False)
     return feature_store(current)

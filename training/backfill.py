@@ -63,7 +63,7 @@ def main() -> None:
     require(validate(dataset))
     apply(current)
     rows = load(dataset.transactions, current, dataset.name)
-    Console().print(f"Loaded {rows:,} transactions of {dataset.name} into {current.offline_path}")
+    Console().print(f"Loaded {rows:,} transactions of {dataset.name} into the offline store")
 
 
 if __name__ == "__main__":
