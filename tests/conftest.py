@@ -1,4 +1,4 @@
-"""Real Redis, MLflow and Kafka for the tests, on free ports, in throw-away folders. A missing one is a failure."""
+"""Real Redis, MLflow, Postgres and Kafka for the tests, on free ports, in throw-away folders; a missing one fails."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from feature_repo.settings import Settings
 from monitoring.processes import Platform, at_free_ports
 from tests.kafka_broker import kafka_broker, pytest_terminal_summary  # noqa: F401 - a fixture and a hook
+from tests.postgres_server import postgres_server  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")

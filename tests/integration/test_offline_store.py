@@ -1,4 +1,4 @@
-"""The as-of store through Feast's own interface, against brute force: which row, which value, and never one row less.
+"""The as-of store through Feast's own interface, over Parquet and over Postgres: which row, which value, no row less.
 
 The views are of drivers, not of cards: the store knows nothing of fraud.
 """
@@ -15,128 +15,63 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import (
-    Entity,
-    FeatureService,
-    FeatureStore,
-    FeatureView,
-    Field,
-    FileSource,
-    OnDemandFeatureView,
-    RequestSource,
-    ValueType,
-)
-from feast import StreamFeatureView as WindowedView
-from feast.aggregation import Aggregation
-from feast.data_source import PushSource
+from feast import Entity, FeatureService, FeatureView, Field, OnDemandFeatureView, ValueType
 from feast.errors import SavedDatasetLocationAlreadyExists
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import SavedDatasetPostgreSQLStorage
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
-from feast.repo_config import RepoConfig
-from feast.types import Bytes, Float64, Int64, String, UnixTimestamp
+from feast.types import Float64, Int64, String, UnixTimestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feature_repo import retrieval, sources
 from feature_repo.retrieval import InvalidEntityRows
 from feature_repo.sources import MissingTable
-from feature_repo.transformations import finished, state_field
-from feature_repo.windows import EVENT_ID_TAG, spec_of
+from tests.integration.drivers import (
+    DAY,
+    FARES,
+    HOUR,
+    KINDS,
+    RIDES,
+    SECOND,
+    US,
+    ParquetRepo,
+    Repo,
+    T,
+    asked_at,
+    driver,
+    entities,
+    repo_over,
+    rides,
+    stats,
+    stats_view,
+    trips_of,
+    values,
+    windowed,
+)
 
-T = datetime(2024, 5, 6, 12, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-US = timedelta(microseconds=1)
-HOUR = timedelta(hours=1)
-DAY = timedelta(days=1)
 
-driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
-
-
-class Repo:
-    """A Feast repository of its own, with our store below a temporary folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "offline"
-        self.folder = folder
-        self.root.mkdir()
-        self.store = FeatureStore(
-            config=RepoConfig(
-                project="drivers",
-                provider="local",
-                registry=str(folder / "registry.db"),
-                online_store={"type": "sqlite", "path": str(folder / "online.db")},
-                offline_store={"type": "feature_repo.offline_store.TollgateOfflineStore", "path": str(self.root)},
-                batch_engine={"type": "feature_repo.compute_engine.WindowComputeEngine"},
-                entity_key_serialization_version=3,
-                repo_path=folder,
-            )
-        )
-
-    def write(self, table: str, frame: pd.DataFrame, part: str = "a") -> None:
-        (self.root / table).mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), self.root / table / f"{part}.parquet")
-
-    def ask(self, rows: pd.DataFrame | str, features: Sequence[str], **options: Any) -> pd.DataFrame:
-        """The retrieval; every entity row comes back once, in its order."""
-        got = self.store.get_historical_features(rows, list(features), **options).to_df()
-        if isinstance(rows, pd.DataFrame):
-            assert len(got) == len(rows)
-            for column in rows.columns.intersection(["n", "driver_id"]):
-                assert got[column].tolist() == rows[column].tolist()
-        return got
+@pytest.fixture(params=KINDS)
+def repo(request: pytest.FixtureRequest, tmp_path: Path) -> Repo:
+    return repo_over(request.param, tmp_path, request)
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repo:
-    return Repo(tmp_path)
-
-
-def source(name: str = "stats", created: str = "made", **options: Any) -> FileSource:
-    return FileSource(name=name, path=name, timestamp_field="at", created_timestamp_column=created, **options)
-
-
-def stats_view(ttl: timedelta = timedelta(0), name: str = "stats", **options: Any) -> FeatureView:
-    return FeatureView(
-        name=name,
-        entities=[driver],
-        ttl=ttl,
-        schema=[Field(name="driver_id", dtype=Int64), Field(name="trips", dtype=Int64)],
-        source=options.pop("source", None) or source(),
-        **options,
-    )
-
-
-def stats(*rows: tuple[int, datetime, datetime, int | None]) -> pd.DataFrame:
-    """Feature rows as (driver, event time, created, trips)."""
-    frame = pd.DataFrame(list(rows), columns=["driver_id", "at", "made", "trips"])
-    return frame.astype({"at": "datetime64[us, UTC]", "made": "datetime64[us, UTC]", "trips": "Int64"})
-
-
-def entities(*rows: tuple[int, datetime]) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows), columns=["driver_id", "event_timestamp"])
-    frame["event_timestamp"] = frame["event_timestamp"].astype("datetime64[us, UTC]")
-    return frame.assign(n=range(len(frame)))
-
-
-def values(frame: pd.DataFrame, column: str = "trips") -> list[Any]:
-    return [None if pd.isna(value) else value for value in frame[column]]
-
-
-def trips_of(repo: Repo, rows: pd.DataFrame, **options: Any) -> list[Any]:
-    return values(repo.ask(rows, ["stats:trips"], **options))
+def parquet(tmp_path: Path) -> ParquetRepo:
+    return ParquetRepo(tmp_path)
 
 
 # --- Which row -------------------------------------------------------------------------------------------------------
 
 
 def test_rows_with_only_future_features_are_kept_with_null(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10), (2, T + DAY, T + DAY, 20)))
     rows = entities((1, T - US), (1, T), (1, T + US), (2, T), (3, T))
     assert trips_of(repo, rows) == [None, 10, 10, None, None]
 
 
 def test_duplicate_entity_rows_stay_duplicates_in_the_order_given(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10), (2, T, T, 20), (1, T + DAY, T, 11)))
     rows = entities((2, T), (1, T + DAY), (1, T), (2, T), (1, T + DAY), (1, T))
     assert trips_of(repo, rows) == [20, 11, 10, 20, 11, 10]
@@ -144,7 +79,7 @@ def test_duplicate_entity_rows_stay_duplicates_in_the_order_given(repo: Repo):
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_of_rows_of_one_event_time_the_one_created_last_counts(repo: Repo, backwards: bool):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     written = stats((1, T, T + HOUR, 10), (1, T, T + 3 * HOUR, 12), (1, T, T + 2 * HOUR, 11))
     repo.write("stats", written[::-1] if backwards else written)
     assert trips_of(repo, entities((1, T), (1, T + DAY))) == [12, 12]
@@ -153,21 +88,21 @@ def test_of_rows_of_one_event_time_the_one_created_last_counts(repo: Repo, backw
 
 
 def test_a_row_lives_for_its_ttl_to_the_microsecond(repo: Repo):
-    repo.store.apply([driver, stats_view(ttl=HOUR)])
+    repo.store.apply([driver, stats_view(repo, ttl=HOUR)])
     repo.write("stats", stats((1, T - DAY, T, 9), (1, T, T, 10)))
     asked = entities((1, T), (1, T + HOUR), (1, T + HOUR + US), (1, T + DAY))
     assert trips_of(repo, asked) == [10, 10, None, None]
 
 
 def test_a_ttl_counts_from_the_event_time_and_not_from_the_creation(repo: Repo):
-    repo.store.apply([driver, stats_view(ttl=HOUR)])
+    repo.store.apply([driver, stats_view(repo, ttl=HOUR)])
     repo.write("stats", stats((1, T, T + HOUR, 10)))
     asked = entities((1, T + HOUR), (1, T + HOUR + US))
     assert trips_of(repo, asked, filter_by_created_timestamp=True) == [10, None]
 
 
 def test_a_row_that_was_created_later_is_invisible_until_then(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10), (1, T + HOUR, T + 3 * HOUR, 11)))
     asked = entities((1, T + 2 * HOUR), (1, T + 3 * HOUR - US), (1, T + 3 * HOUR))
     assert trips_of(repo, asked, filter_by_created_timestamp=True) == [10, 10, 11]
@@ -175,14 +110,14 @@ def test_a_row_that_was_created_later_is_invisible_until_then(repo: Repo):
 
 
 def test_an_older_row_that_was_created_later_never_wins_over_a_newer_one_that_is_visible(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T + 5 * HOUR, 10), (1, T + HOUR, T + HOUR, 11), (1, T - HOUR, T + 9 * HOUR, 9)))
     asked = entities((1, T), (1, T + HOUR), (1, T + 5 * HOUR), (1, T + 10 * HOUR))
     assert trips_of(repo, asked, filter_by_created_timestamp=True) == [None, 11, 11, 11]
 
 
 def test_the_latest_row_counts_with_its_nulls(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10), (1, T + HOUR, T, None)))
     assert trips_of(repo, entities((1, T), (1, T + HOUR))) == [10, None]
 
@@ -199,11 +134,11 @@ def oracle(
     return answers
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Repo:
+@pytest.fixture(scope="module", params=KINDS)
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """One repository for all the random cases: views `ttl0` and `ttl4` over one table."""
-    made = Repo(tmp_path_factory.mktemp("random"))
-    made.store.apply([driver, stats_view(name="ttl0"), stats_view(ttl=4 * US, name="ttl4")])
+    made = repo_over(request.param, tmp_path_factory.mktemp("random"), request)
+    made.store.apply([driver, stats_view(made, name="ttl0"), stats_view(made, ttl=4 * US, name="ttl4")])
     return made
 
 
@@ -233,7 +168,7 @@ def test_the_join_is_what_a_loop_over_everything_finds(shared: Repo, features, a
 
 
 def test_no_entity_rows_give_no_rows_and_every_column(repo: Repo):
-    repo.store.apply([driver, stats_view(), *windowed()])
+    repo.store.apply([driver, stats_view(repo), *windowed(repo)])
     repo.write("stats", stats((1, T, T, 10)))
     repo.write("rides", rides(RIDES))
     got = repo.ask(asked_at((1, T))[:0], ["stats:trips", "fares:driver_count_1h"])
@@ -242,19 +177,25 @@ def test_no_entity_rows_give_no_rows_and_every_column(repo: Repo):
 
 
 def test_entity_rows_may_be_a_query_over_the_store_s_tables(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10), (1, T + HOUR, T, 11)))
-    reordered = stats((2, T, T, 20))[["trips", "made", "at", "driver_id"]]
-    repo.write("stats", reordered.assign(bonus=5), part="b")
-    query = 'SELECT driver_id, "at" AS event_timestamp, trips AS expected, bonus FROM stats ORDER BY driver_id, "at"'
+    repo.write("stats", stats((2, T, T, 20))[["trips", "made", "at", "driver_id"]], part="b")
+    query = 'SELECT driver_id, "at" AS event_timestamp, trips AS expected FROM stats ORDER BY driver_id, "at"'
     got = repo.ask(query, ["stats:trips"])
     assert values(got) == values(got, "expected") == [10, 11, 20]
-    assert values(got, "bonus") == [None, None, 5], "a part may have columns that others lack"
     assert str(got["event_timestamp"].dtype) == "datetime64[us, UTC]"
 
 
+def test_a_parquet_part_may_have_columns_that_others_lack(parquet: ParquetRepo):
+    parquet.store.apply([driver, stats_view(parquet)])
+    parquet.write("stats", stats((1, T, T, 10), (1, T + HOUR, T, 11)))
+    parquet.write("stats", stats((2, T, T, 20)).assign(bonus=5), part="b")
+    got = parquet.ask('SELECT driver_id, "at", bonus FROM stats ORDER BY driver_id, "at"', ["stats:trips"])
+    assert values(got, "bonus") == [None, None, 5]
+
+
 def test_full_names_bear_the_view(repo: Repo):
-    repo.store.apply([driver, stats_view(), *windowed()])
+    repo.store.apply([driver, stats_view(repo), *windowed(repo)])
     repo.write("stats", stats((1, T, T, 10)))
     repo.write("rides", rides(RIDES))
     got = repo.ask(asked_at((1, T)), ["stats:trips", "fares:driver_count_1h"], full_feature_names=True)
@@ -264,7 +205,7 @@ def test_full_names_bear_the_view(repo: Repo):
 def test_columns_may_have_other_names_in_the_table(repo: Repo):
     """Key, feature and both instants are mapped; the columns of the table keep their own names."""
     mapping = {"id": "driver_id", "n_trips": "trips", "raw_at": "at", "raw_made": "made"}
-    repo.store.apply([driver, stats_view(source=source(field_mapping=mapping))])
+    repo.store.apply([driver, stats_view(repo, source=repo.source(field_mapping=mapping))])
     stored = {new: old for old, new in mapping.items()}
     repo.write("stats", stats((1, T, T, 10), (1, T + HOUR, T + DAY, 11)).rename(columns=stored))
     asked = entities((1, T), (1, T + 2 * HOUR))
@@ -278,7 +219,7 @@ def test_columns_may_have_other_names_in_the_table(repo: Repo):
 
 
 def test_one_view_may_be_joined_twice_under_other_keys(repo: Repo):
-    view = stats_view()
+    view = stats_view(repo)
     repo.store.apply([driver, view])
     repo.write("stats", stats((1, T, T, 10), (2, T, T, 20)))
     here = view.with_name("here").with_join_key_map({"driver_id": "from_id"})
@@ -293,17 +234,17 @@ def test_one_view_may_be_joined_twice_under_other_keys(repo: Repo):
 
 def test_views_over_one_feature_name_do_not_take_each_other_s_values(repo: Repo):
     """Both views have `trips`; the on-demand view of each must see its own, and never the entity row's."""
-    second = stats_view(name="second", source=source("second"))
+    second = stats_view(repo, name="second", source=repo.source("second"))
     total = OnDemandFeatureView(
         name="total",
-        sources=[stats_view(), second],
+        sources=[stats_view(repo), second],
         schema=[Field(name="both", dtype=Int64)],
         mode="pandas",
         udf=_both,
         udf_string="def _both(inputs):\n    return inputs[['stats__trips', 'second__trips']]"
         ".sum(axis=1).to_frame('both').astype('int64')\n",
     )
-    repo.store.apply([driver, stats_view(), second, total])
+    repo.store.apply([driver, stats_view(repo), second, total])
     repo.write("stats", stats((1, T, T, 10)))
     repo.write("second", stats((1, T, T, 500)))
     got = repo.ask(entities((1, T)), ["stats:trips", "second:trips", "total:both"], full_feature_names=True)
@@ -318,7 +259,9 @@ def _both(inputs: pd.DataFrame) -> pd.DataFrame:
 def test_a_view_without_entities_joins_by_time_alone(repo: Repo, schema: list[Field]):
     prices = pd.DataFrame({"at": [T, T + DAY], "made": [T, T + DAY], "price": [1.5, 1.75]})
     repo.write("fuel", prices)
-    repo.store.apply([FeatureView(name="fuel", entities=[], schema=schema, source=source("fuel"), ttl=timedelta(0))])
+    repo.store.apply(
+        [FeatureView(name="fuel", entities=[], schema=schema, source=repo.source("fuel"), ttl=timedelta(0))]
+    )
     assert values(repo.ask(entities((1, T - US), (2, T), (3, T + DAY)), ["fuel:price"]), "price") == [None, 1.5, 1.75]
 
 
@@ -332,7 +275,7 @@ def test_a_view_may_have_two_keys_and_any_type_of_feature(repo: Repo):
             *(Field(name=name, dtype=kind) for name, kind in (("driver_id", Int64), ("town", String))),
             *(Field(name=name, dtype=kind) for name, kind in (("note", String), ("since", UnixTimestamp))),
         ],
-        source=source("pairs"),
+        source=repo.source("pairs"),
     )
     repo.store.apply([driver, town, view])
     since = pd.Timestamp("2001-02-03T04:05:06.000007Z")
@@ -346,7 +289,7 @@ def test_a_view_may_have_two_keys_and_any_type_of_feature(repo: Repo):
 
 @pytest.mark.parametrize("kind", ["datetime64[ns]", "datetime64[us]", "datetime64[ms, UTC]", "datetime64[ns, UTC]"])
 def test_instants_of_any_resolution_are_compared_in_utc(repo: Repo, kind: str):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     stored = stats((1, T, T, 10), (1, T + HOUR, T + HOUR, 11))
     naive = "UTC" not in kind
     for column in ("at", "made"):
@@ -360,14 +303,14 @@ def test_instants_of_any_resolution_are_compared_in_utc(repo: Repo, kind: str):
 
 
 def test_entity_rows_without_the_key_are_refused_by_name(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10)))
     with pytest.raises(InvalidEntityRows, match=r"have no column driver_id; a view joins by it"):
         repo.ask(entities((1, T)).drop(columns="driver_id"), ["stats:trips"])
 
 
 def test_entity_rows_without_an_instant_are_refused(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10)))
     rows = entities((1, T), (1, T))
     rows.loc[1, "event_timestamp"] = pd.NaT
@@ -380,88 +323,57 @@ def test_entity_rows_without_an_instant_are_refused(repo: Repo):
         repo.ask(twice, ["stats:trips"])
 
 
-@pytest.mark.parametrize("emptied", [False, True])
-def test_history_that_is_not_there_is_named(repo: Repo, emptied: bool):
-    repo.store.apply([driver, stats_view()])
-    if emptied:
-        (repo.root / "stats").mkdir()
-    with pytest.raises(MissingTable, match=r"Table 'stats': there is no history at .*stats\. Load some first"):
+def test_history_that_is_not_there_is_named(repo: Repo):
+    repo.store.apply([driver, stats_view(repo)])
+    place = r"postgresql://127.0.0.1:\d+/postgres" if repo.place.postgres_url else r"/.*stats"
+    with pytest.raises(MissingTable, match=rf"Table 'stats': there is no history at {place}\. Load some first"):
         repo.ask(entities((1, T)), ["stats:trips"])
 
 
+def test_a_folder_without_files_is_no_history(parquet: ParquetRepo):
+    parquet.store.apply([driver, stats_view(parquet)])
+    (parquet.root / "stats").mkdir()
+    with pytest.raises(MissingTable, match=r"Table 'stats': there is no history at .*stats\. Load some first"):
+        parquet.ask(entities((1, T)), ["stats:trips"])
+
+
+def test_a_table_without_rows_gives_every_row_with_null(repo: Repo):
+    repo.store.apply([*windowed(repo), stats_view(repo)])
+    repo.write("stats", stats((1, T, T, 10))[:0])
+    repo.write("rides", rides(RIDES[:0]))
+    got = repo.ask(asked_at((1, T), (2, T)), ["stats:trips", *FARES])
+    assert values(got) == [None, None]
+    assert values(got, "driver_count_7d") == [0, 0]
+    assert values(got, "driver_seconds_since_last") == [None, None]
+
+
 def test_a_column_that_is_not_there_is_named(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10)).drop(columns="trips"))
     with pytest.raises(KeyError, match=r"Table 'stats' has no column trips; it has \['driver_id', 'at', 'made'\]"):
         repo.ask(entities((1, T)), ["stats:trips"])
 
 
-def test_a_part_that_is_being_written_is_not_read(repo: Repo, monkeypatch: pytest.MonkeyPatch):
-    repo.store.apply([driver, stats_view()])
-    repo.write("stats", stats((1, T, T, 10)))
+def test_a_parquet_part_that_is_being_written_is_not_read(parquet: ParquetRepo, monkeypatch: pytest.MonkeyPatch):
+    parquet.store.apply([driver, stats_view(parquet)])
+    parquet.write("stats", stats((1, T, T, 10)))
     seen: list[list[Any]] = []
     write = pq.write_table
 
     def half(rows: pa.Table, path: Path) -> None:
         path.write_bytes(b"PAR1 and no more yet")
-        seen.append(trips_of(repo, entities((1, T + DAY))))
+        seen.append(trips_of(parquet, entities((1, T + DAY))))
         write(rows, path)
 
     monkeypatch.setattr(sources.pq, "write_table", half)
     added = pa.Table.from_pandas(stats((1, T + HOUR, T, 11)), preserve_index=False)
-    sources.append(repo.store.get_data_source("stats"), repo.root, added, "b")
+    sources.append(parquet.store.get_data_source("stats"), parquet.root, added, "b")
     assert seen == [[10]]
-    assert trips_of(repo, entities((1, T + DAY))) == [11]
-    assert sorted(path.name for path in (repo.root / "stats").iterdir()) == ["a.parquet", "b.parquet"]
+    assert trips_of(parquet, entities((1, T + DAY))) == [11]
+    assert sorted(path.name for path in (parquet.root / "stats").iterdir()) == ["a.parquet", "b.parquet"]
 
 
 # --- Windowed views ---------------------------------------------------------------------------------------------------
-
-RIDES = [  # driver, instant, first known, fare, identifier
-    (1, T - 2 * DAY, T - 2 * DAY, 5.0, "r0"),
-    (1, T - HOUR, T - HOUR, 10.0, "r1"),
-    (1, T - 30 * SECOND, T + 10 * SECOND, 30.0, "r2"),
-    (1, T, T, 100.0, "r3"),
-    (2, T - HOUR + US, T - HOUR + US, 7.0, "r4"),
-    (2, T - HOUR + US, T - HOUR + 2 * US, 7.0, "r4"),
-]
-AGGREGATIONS = [
-    *(Aggregation(column="", function="count", time_window=window) for window in (HOUR, DAY, 7 * DAY)),
-    *(Aggregation(column="fare", function="sum", time_window=window) for window in (HOUR, 7 * DAY)),
-    Aggregation(column="fare", function="mean", time_window=HOUR),
-    Aggregation(function="seconds_since_last"),
-]
-
-
-def rides(rows: Sequence[tuple[int, datetime, datetime, float, str]]) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows), columns=["driver_id", "at", "made", "fare", "ride_id"])
-    frame["driver_id"] = frame["driver_id"].astype("int64")
-    return frame.astype({"at": "datetime64[us, UTC]", "made": "datetime64[us, UTC]", "fare": "float64"})
-
-
-def windowed(**options: Any) -> list[Any]:
-    """Entity, windowed view of rides and the on-demand view that finishes it."""
-    spec = spec_of("rides", "driver", "driver_id", "ride_id", AGGREGATIONS)
-    view = WindowedView(
-        name="rides",
-        entities=[driver],
-        ttl=timedelta(0),
-        timestamp_field="at",
-        schema=[Field(name="driver_id", dtype=Int64), Field(name=state_field("rides"), dtype=Bytes)],
-        source=PushSource(name="rides_stream", batch_source=source("rides", **options)),
-        aggregations=AGGREGATIONS,
-        tags={EVENT_ID_TAG: "ride_id"},
-    )
-    asked = RequestSource(name="asked", schema=[Field(name="timestamp_us", dtype=Int64)])
-    return [driver, view, finished("fares", view, asked, spec, "Windows of a driver's rides")]
-
-
-FARES = [f"fares:{name}" for name in spec_of("rides", "driver", "driver_id", "ride_id", AGGREGATIONS).names]
-
-
-def asked_at(*rows: tuple[int, datetime]) -> pd.DataFrame:
-    frame = entities(*rows)
-    return frame.assign(timestamp_us=frame["event_timestamp"].astype("int64"))
 
 
 def us(at: datetime) -> int:
@@ -501,7 +413,7 @@ def window_oracle(
     ids=["at the edges", "long after", "far apart"],
 )
 def test_windows_are_finished_as_of_each_row(repo: Repo, asked: list[tuple[int, datetime]], created: bool):
-    repo.store.apply(windowed())
+    repo.store.apply(windowed(repo))
     repo.write("rides", rides(RIDES))
     got = repo.ask(asked_at(*asked), FARES, filter_by_created_timestamp=created)
     expected = window_oracle(RIDES, asked, created)
@@ -510,7 +422,7 @@ def test_windows_are_finished_as_of_each_row(repo: Repo, asked: list[tuple[int, 
 
 def test_the_last_event_is_the_last_that_was_known_however_old(repo: Repo):
     """Both are older than every window; of the later one nobody knew before the question, at which it is asked."""
-    repo.store.apply(windowed())
+    repo.store.apply(windowed(repo))
     events = [(1, T - 40 * DAY, T - 40 * DAY, 1.0, "a"), (1, T - 30 * DAY, T + SECOND, 1.0, "b")]
     repo.write("rides", rides(events))
     asked = [(1, T), (1, T + SECOND - US), (1, T + SECOND), (1, T + DAY)]
@@ -540,16 +452,16 @@ def test_windows_are_what_a_loop_over_everything_finds(rides_repo: Repo, drawn, 
     pd.testing.assert_frame_equal(got[list(expected.columns)], expected, check_exact=False, rtol=1e-12)
 
 
-@pytest.fixture(scope="module")
-def rides_repo(tmp_path_factory: pytest.TempPathFactory) -> Repo:
-    made = Repo(tmp_path_factory.mktemp("rides"))
-    made.store.apply(windowed())
+@pytest.fixture(scope="module", params=KINDS)
+def rides_repo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    made = repo_over(request.param, tmp_path_factory.mktemp("rides"), request)
+    made.store.apply(windowed(made))
     return made
 
 
 def test_columns_of_events_may_have_other_names_in_the_table(repo: Repo):
     mapping = {"raw_at": "at", "raw_made": "made", "eur": "fare", "ride": "ride_id", "id": "driver_id"}
-    repo.store.apply(windowed(field_mapping=mapping))
+    repo.store.apply(windowed(repo, field_mapping=mapping))
     repo.write("rides", rides(RIDES).rename(columns={new: old for old, new in mapping.items()}))
     asked = [(1, T), (2, T), (1, T + 60 * DAY)]
     got = repo.ask(asked_at(*asked), FARES, filter_by_created_timestamp=True)
@@ -561,14 +473,14 @@ def test_chunks_of_a_large_training_set_fit_together(repo: Repo, monkeypatch: py
     """Stored, windowed and pandas-mode features; in the first chunk the latter have no value at all."""
     noted = OnDemandFeatureView(
         name="noted",
-        sources=[stats_view()],
+        sources=[stats_view(repo)],
         schema=[Field(name="note", dtype=String), Field(name="double", dtype=Float64)],
         mode="pandas",
         udf=_note,
         udf_string="def _note(inputs):\n    trips = inputs['stats__trips']\n    return inputs.assign("
         "note=trips.map(str, na_action='ignore').astype(object), double=trips * 2.0)[['note', 'double']]\n",
     )
-    repo.store.apply([*windowed(), stats_view(), noted])
+    repo.store.apply([*windowed(repo), stats_view(repo), noted])
     repo.write("rides", rides(RIDES))
     repo.write("stats", stats((1, T, T, 10)))
     asked = [*((9, T - n * HOUR) for n in range(7)), (1, T), (1, T + US), (2, T), (1, T - US)]
@@ -595,7 +507,7 @@ def _note(inputs: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("backwards", [False, True])
 def test_the_latest_row_goes_online_and_of_equal_times_the_one_created_last(repo: Repo, backwards: bool):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     written = stats((1, T, T + 2 * HOUR, 12), (1, T, T + HOUR, 11), (1, T - HOUR, T + 9 * HOUR, 9), (2, T + DAY, T, 20))
     repo.write("stats", written[::-1] if backwards else written)
     repo.store.materialize(T - DAY, T)
@@ -603,27 +515,28 @@ def test_the_latest_row_goes_online_and_of_equal_times_the_one_created_last(repo
     assert online["trips"] == [12, None], "the end is inclusive, what lies after it is not"
     # Feast's engine removes duplicates once more; what the store itself gives has none.
     job = repo.store._get_provider().offline_store.pull_latest_from_table_or_query(
-        repo.store.config, source(), ["driver_id"], ["trips"], "at", "made", T - DAY, T
+        repo.store.config, repo.source(), ["driver_id"], ["trips"], "at", "made", T - DAY, T
     )
     assert values(job.to_df()) == [12]
 
 
 def test_rows_written_through_feast_are_read_back(repo: Repo):
-    repo.store.apply([driver, stats_view()])
+    repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10)))
     added = stats((1, T + HOUR, T + HOUR, 11), (2, T, T, 20)).set_index(pd.Index([7, 9]))
     added["trips"] = added["trips"].astype("float64")
     repo.store.write_to_offline_store("stats", added[["trips", "made", "at", "driver_id"]])
     assert trips_of(repo, entities((1, T), (1, T + HOUR), (2, T))) == [10, 11, 20]
-    schemas = [pq.read_schema(part) for part in sorted((repo.root / "stats").iterdir())]
-    assert len(schemas) == 2
-    assert schemas[0].equals(schemas[1])
+    if isinstance(repo, ParquetRepo):
+        schemas = [pq.read_schema(part) for part in sorted((repo.root / "stats").iterdir())]
+        assert len(schemas) == 2
+        assert schemas[0].equals(schemas[1])
     with pytest.raises(ValueError, match="missing_expected_columns"):
         repo.store.write_to_offline_store("stats", added.drop(columns="trips"))
 
 
 def test_every_row_of_a_range_can_be_pulled(repo: Repo):
-    view = stats_view()
+    view = stats_view(repo)
     repo.store.apply([driver, view])
     repo.write("stats", stats(*((1, T + n * HOUR, T, n) for n in range(5))))
     provider = repo.store._get_provider()
@@ -636,16 +549,17 @@ def test_every_row_of_a_range_can_be_pulled(repo: Repo):
 # Feast says so of every saved data set.
 @pytest.mark.filterwarnings("ignore:(Saving dataset|Retrieving datasets) is an experimental feature:RuntimeWarning")
 def test_a_training_set_can_be_saved_and_read_again(repo: Repo):
-    repo.store.apply([*windowed(), stats_view()])
+    repo.store.apply([*windowed(repo), stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10), (2, T, T, 20)))
     repo.write("rides", rides(RIDES))
     features = ["stats:trips", "fares:driver_count_7d"]
     job = repo.store.get_historical_features(asked_at((1, T), (2, T), (2, T - US)), features)
-    target = SavedDatasetFileStorage(path="saved.parquet")
+    in_postgres = repo.place.postgres_url
+    target = SavedDatasetPostgreSQLStorage("saved") if in_postgres else SavedDatasetFileStorage(path="saved.parquet")
     saved = repo.store.create_saved_dataset(from_=job, name="drivers_of_may", storage=target)
     assert (saved.min_event_timestamp, saved.max_event_timestamp) == (T - US, T)
     again = repo.store.get_saved_dataset("drivers_of_may").to_df()
-    assert (repo.root / "saved.parquet").is_file()
+    assert (repo.root / "saved.parquet").is_file() is not bool(in_postgres)
     again = again.sort_values(["event_timestamp", "driver_id"])
     assert values(again) == [None, 10, 20]
     assert values(again, "driver_count_7d") == [1, 3, 1]
@@ -656,7 +570,7 @@ def test_a_training_set_can_be_saved_and_read_again(repo: Repo):
 
 def test_the_columns_of_a_view_without_schema_are_inferred_from_the_store_s_table(repo: Repo):
     repo.write("stats", stats((1, T, T, 10)))
-    view = FeatureView(name="stats", entities=[driver], ttl=timedelta(0), source=source())
+    view = FeatureView(name="stats", entities=[driver], ttl=timedelta(0), source=repo.source())
     repo.store.apply([driver, view])
     assert [field.name for field in repo.store.get_feature_view("stats").features] == ["trips"]
     assert trips_of(repo, entities((1, T))) == [10]
