@@ -44,9 +44,11 @@ class Settings(BaseSettings):
 
     transport: Literal["redis", "kafka"] = Field(default="redis", description="What carries the streams to the jobs")
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port with commas between")
+    kafka_partitions: int = Field(default=8, ge=1, description="Partitions of a topic that is keyed by card")
     allowed_lateness: timedelta = timedelta(minutes=10)
     transactions_stream: str = "transactions"
     decisions_stream: str = "decisions"
+    feature_updates_stream: str = "feature-updates"
     dead_letter_stream: str = "transactions.dead"
     consumer_group: str = "velocity"
     stream_metrics_port: int | None = Field(default=None, description="Stream job's /metrics on loopback; null: none")
