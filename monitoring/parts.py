@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from feature_repo.settings import ROOT, Settings
+from monitoring import kafka_group
 from monitoring.supervision import Part, PartFailed
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -99,14 +100,25 @@ def service(current: Settings) -> Part:
 
 
 def stream(current: Settings) -> Part:
-    """The velocity job; ready once it has read as a member of its consumer group (an earlier job leaves its group)."""
-    made = time.monotonic()
+    """The velocity job; ready once it has read for its consumer group (an earlier job leaves its group).
+
+    Over Kafka its topics are made first; the broker must be there.
+    """
+    made, since = time.monotonic(), time.time()
+    over_kafka = current.transport == "kafka"
+
+    def ready() -> bool:
+        if over_kafka:
+            return kafka_group.has_read(current, since)
+        return _has_read(current, time.monotonic() - made)
+
     return Part(
         name="stream",
         command=(sys.executable, "-m", "bytewax.run", "stream_jobs.velocity"),
+        preparation=(sys.executable, "-m", "stream_jobs.topics") if over_kafka else (),
         folder=ROOT,
-        url=f"{current.redis_url} stream {current.transactions_stream}",
-        ready=lambda: _has_read(current, time.monotonic() - made),
+        url=f"{current.kafka_bootstrap if over_kafka else current.redis_url} stream {current.transactions_stream}",
+        ready=ready,
         environment=QUIET | environment(current),
         deadline=90.0,
         grace=15.0,

@@ -31,7 +31,10 @@ class PartFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Part:
-    """A program to run. `ready` answers at once, and True when the part can be used; seconds in `deadline`, `grace`."""
+    """A program to run. `ready` answers at once, and True when the part can be used; seconds in `deadline`, `grace`.
+
+    `preparation` is a command that must have succeeded before the program starts.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -40,6 +43,7 @@ class Part:
     ready: Callable[[], bool]
     address: tuple[str, int] | None = None
     setting: str = ""
+    preparation: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     deadline: float = 60.0
     grace: float = 10.0
@@ -78,12 +82,14 @@ class Running:
 def start(part: Part, logs: Path, *, detached: bool = False) -> Running:
     """Start a part, its output going to `logs/<name>.log`; await it with `wait`.
 
-    Raises `PartFailed` if its port is taken.
+    Raises `PartFailed` if its port is taken or its preparation fails.
     """
     if part.address:
         _require_free(part.name, *part.address, part.setting)
     logs.mkdir(parents=True, exist_ok=True)
     part.folder.mkdir(parents=True, exist_ok=True)
+    if part.preparation:
+        _prepare(part)
     log = logs / f"{part.name}.log"
     command = [sys.executable, "-I", str(GUARD), str(part.grace), "0" if detached else "1", *part.command]
     with log.open("wb") as output:
@@ -97,6 +103,14 @@ def start(part: Part, logs: Path, *, detached: bool = False) -> Running:
             start_new_session=True,
         )
     return Running(part.name, process.pid, command, part.url, log, part.grace, process)
+
+
+def _prepare(part: Part) -> None:
+    environment = os.environ | part.environment
+    done = subprocess.run(part.preparation, cwd=part.folder, env=environment, capture_output=True, text=True)  # noqa: S603 - our own
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()[-TAIL:]
+        raise PartFailed(f"Part '{part.name}' cannot start: " + "\n".join(said))
 
 
 def wait(part: Part, running: Running) -> None:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import httpx
 import orjson
@@ -27,7 +27,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from feature_repo.schema import FIELDS
 from feature_repo.settings import Settings, settings
 from feature_repo.window_state import to_us
-from stream_jobs.transports.redis_streams import connect, publish
+from stream_jobs.transports.base import Backlog
+from stream_jobs.transports.configured import transport
 
 WAVE = 64
 """Payments scored side by side at the most."""
@@ -90,14 +91,35 @@ def _floor(at: datetime, step: timedelta) -> datetime:
     return at - timedelta(microseconds=to_us(at) % (step // timedelta(microseconds=1)))
 
 
+@dataclass
+class _Group:
+    """A consumer group that is waited for."""
+
+    name: str
+    backlog: Backlog
+
+    def settle(self) -> None:
+        """Wait until the group has acknowledged everything that was appended before this call."""
+        end = self.backlog.end()
+        deadline = time.monotonic() + DEADLINE
+        while left := self.backlog.lag(end):
+            if time.monotonic() > deadline:
+                raise ReplayFailed(
+                    f"Consumer group '{self.name}' is still {left} records behind after {DEADLINE:.0f} s. "
+                    "Is the stream job running?"
+                )
+            time.sleep(0.001)
+
+
 class Replay:
-    """One replay against a running service and stream job."""
+    """One replay against a running service and stream job, over the transport of the settings."""
 
     def __init__(self, current: Settings, service: str) -> None:
-        self._settings = current
-        self._redis = connect(current.redis_url)
+        online, history = current.consumer_group, f"{current.consumer_group}.history"
+        self._publisher = transport(current, online).publisher()
+        self._online = _Group(online, transport(current, online).backlog())
+        self._history = _Group(history, transport(current, history).backlog())
         limits = httpx.Limits(max_connections=SENDERS, max_keepalive_connections=SENDERS)
-        self._history_group = f"{current.consumer_group}.history"
         self._http = httpx.Client(base_url=service, timeout=30, limits=limits)
 
     def run(self, payments: list[Payment], out: TextIO, pace: Pace, step: timedelta | None, advance: Any) -> None:
@@ -111,7 +133,7 @@ class Replay:
             for due, wave in waves(payments, step):
                 if due is not None:
                     if due.date() != day:  # a day's batch reads what the stream wrote to history
-                        self._settle(self._history_group, None)
+                        self._history.settle()
                     day = due.date()
                     print(json.dumps({"due": due.isoformat()}), flush=True)
                     sys.stdin.readline()
@@ -120,10 +142,10 @@ class Replay:
                     out.write(line + "\n")
                 bodies = [_body(payment) for payment in wave]
                 instants = [to_us(payment["ingested_at"]) for payment in wave]
-                ids = publish(self._redis, self._settings.transactions_stream, bodies, instants)
-                self._settle(self._settings.consumer_group, ids[-1])
+                self._publisher.publish(bodies, instants, [payment["card_id"].encode() for payment in wave])
+                self._online.settle()
                 advance(len(wave))
-        self._settle(self._history_group, None)
+        self._history.settle()
 
     def _score(self, payment: Payment) -> str:
         began = time.perf_counter()
@@ -132,28 +154,6 @@ class Replay:
         if reply.status_code != 200:
             raise ReplayFailed(f"Payment '{payment['transaction_id']}': HTTP {reply.status_code} {reply.text[:300]}")
         return json.dumps({"latency_ms": elapsed, "answer": reply.json()})
-
-    def _settle(self, group: str, last: bytes | None) -> None:
-        """Wait until a consumer group has been given everything up to `last` and has acknowledged all it was given."""
-        stream = self._settings.transactions_stream
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            groups, whole = cast(Any, self._redis.xinfo_groups(stream)), cast(Any, self._redis.xinfo_stream(stream))
-            group_now = {entry["name"].decode(): entry for entry in groups}.get(group)
-            until = last or whole["last-generated-id"]
-            if group_now and group_now["pending"] == 0 and _order(group_now["last-delivered-id"]) >= _order(until):
-                return
-            if time.monotonic() > deadline:
-                raise ReplayFailed(
-                    f"Consumer group '{group}' has not caught up with record {until.decode()} within {DEADLINE:.0f} s. "
-                    "Is the stream job running?"
-                )
-            time.sleep(0.001)
-
-
-def _order(identifier: bytes) -> tuple[int, int]:
-    milliseconds, _, number = identifier.partition(b"-")
-    return int(milliseconds), int(number)
 
 
 def _body(payment: Payment) -> bytes:

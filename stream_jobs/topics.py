@@ -21,6 +21,7 @@ from stream_jobs.transports.kafka_topics import (
     add_partitions,
     admin,
     create_topic,
+    delete_topic,
     end_offsets,
     partitions_of,
     settings_of,
@@ -80,6 +81,11 @@ def _require_changeable(bootstrap: str, topic: Topic, there: int) -> None:
         raise KafkaFailed(f"{subject}: Kafka takes no partition away. Delete the topic, which is empty, and try again.")
 
 
+def delete(bootstrap: str, topic: Topic) -> str:
+    """Delete the topic with all it holds, and say whether it was there."""
+    return "deleted" if delete_topic(bootstrap, topic.name) else "does not exist"
+
+
 def _count(partitions: int) -> str:
     return f"{partitions} partition{'s' * (partitions != 1)}"
 
@@ -89,14 +95,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stream_jobs.topics", description=__doc__)
     parser.add_argument("--bootstrap", help="brokers, host:port with commas between; default: FRAUD_KAFKA_BOOTSTRAP")
     parser.add_argument("--partitions", type=int, help="of the topics keyed by card; default: FRAUD_KAFKA_PARTITIONS")
+    parser.add_argument("--delete", action="store_true", help="delete the topics instead, with all they hold")
     arguments = parser.parse_args()
     current = settings()
     given = {"kafka_bootstrap": arguments.bootstrap, "kafka_partitions": arguments.partitions}
     current = current.model_copy(update={name: value for name, value in given.items() if value is not None})
-    failed = False
+    treat, failed = delete if arguments.delete else ensure, False
     for topic in topics(current):
         try:
-            print(f"{topic.name:24} {ensure(current.kafka_bootstrap, topic)}", flush=True)
+            print(f"{topic.name:24} {treat(current.kafka_bootstrap, topic)}", flush=True)
         except KafkaFailed as error:
             print(error, file=sys.stderr)
             failed = True

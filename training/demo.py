@@ -13,10 +13,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -27,6 +30,7 @@ from rich.console import Console
 from feature_repo.schema import HISTORY_SCHEMA, LABEL_PUBLICATION
 from feature_repo.settings import ROOT, Settings, settings
 from monitoring.decision_log import LoggedDecision, read_decisions
+from monitoring.kafka_group import require_broker
 from monitoring.parts import environment
 from monitoring.processes import Platform, at_free_ports, ending_on_sigterm
 from monitoring.skew import Skew, audit
@@ -78,6 +82,22 @@ def replay(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> 
         if process.wait():
             raise DemoFailed(f"The replay ended with code {process.returncode}; see {platform.log('stream')}.")
     return [json.loads(line) for line in answers.read_text().splitlines()]
+
+
+@contextmanager
+def own_topics(current: Settings) -> Iterator[Settings]:
+    """Over Kafka, settings with topics of this run's own: a broker outlives the demo, and others use it too."""
+    if current.transport != "kafka":
+        yield current
+        return
+    names = ("transactions_stream", "decisions_stream", "feature_updates_stream", "dead_letter_stream")
+    run = f"demo-{uuid4().hex[:8]}"
+    ours = current.model_copy(update={name: f"{run}.{getattr(current, name)}" for name in names})
+    try:
+        yield ours
+    finally:
+        command = [sys.executable, "-m", "stream_jobs.topics", "--delete"]
+        subprocess.run(command, env=environ(ours), capture_output=True)  # noqa: S603 — our own module
 
 
 def environ(current: Settings) -> dict[str, str]:
@@ -138,7 +158,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     steps = Steps(console)
     began = time.perf_counter()
     console.print("\n[bold]Tollgate[/] — every payment passes it\n")
-    with ending_on_sigterm(), Platform(at_free_ports(chosen)) as platform:
+    require_broker(chosen)
+    with ending_on_sigterm(), own_topics(chosen) as streams, Platform(at_free_ports(streams)) as platform:
         stores = partial(platform.start, "redis", "mlflow")
         prepared = prepare(platform.settings, stores, arguments.dataset, steps, arguments.rows)
         with steps.step("start the service and the stream job"):

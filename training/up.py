@@ -13,6 +13,7 @@ from rich.console import Console
 
 from feature_repo.schema import FIELDS
 from feature_repo.settings import Settings, settings
+from monitoring.kafka_group import require_broker
 from monitoring.processes import down, up
 from training.prepare import EXPECTED, Steps, prepare
 from training.summary import curl
@@ -42,6 +43,7 @@ def main() -> None:
     # The data is years old; a service that met live payments would refuse such as stale.
     current = settings().model_copy(update={"max_age": None})
     try:
+        require_broker(current)
         sample = _sample(current, arguments.dataset, Steps(console))
         up(current, ("stream", "service"))
     except EXPECTED as error:
@@ -54,6 +56,8 @@ def main() -> None:
     console.print(f"  service   {address}   (API: {address}/, model: {address}/model, metrics: {address}/metrics)")
     console.print(f"  MLflow    {current.mlflow_url}")
     console.print(f"  Redis     {current.redis_url}")
+    if current.transport == "kafka":
+        console.print(f"  Kafka     {current.kafka_bootstrap}   topic {current.transactions_stream}")
     console.print("  Feast UI  cd feature_repo && ../.venv/bin/feast ui\n")
     console.print("Ask about a payment:\n")
     console.print("  " + curl(address, sample), soft_wrap=True)

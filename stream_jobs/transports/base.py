@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bytewax.inputs import Source
 
@@ -22,6 +22,10 @@ COUNTED = 10_000
 
 LAST_INSTANT = 253_402_300_799_999_999
 """The end of the year 9999, µs: a sender's word beyond it is none."""
+
+
+End = Any
+"""A place in a log, in its transport's own terms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,14 @@ class Publisher(Protocol):
 class Backlog(Protocol):
     """How far a group is behind its log; for one thread at a time."""
 
-    def lag(self) -> int:
-        """What was appended before this call and the group has not acknowledged; 0 once it has caught up.
+    def end(self) -> End:
+        """Where the log ends: what was appended before this call lies below, what comes later does not."""
 
-        In records, up to 10,000. Kafka counts positions, of which a transactional producer's markers take some.
+    def lag(self, end: End = None) -> int:
+        """Records below `end` (default: where the log ends now) that the group has not acknowledged.
+
+        Counts to 10,000 of what was given and of what was not. Kafka counts positions, of which a transactional
+        producer's markers take some.
         """
 
     def close(self) -> None:

@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from stream_jobs.transports.base import COUNTED, IN_FLIGHT, LAST_INSTANT, Acknowledger, Backlog, Publisher, Record
+from stream_jobs.transports.base import COUNTED, IN_FLIGHT, LAST_INSTANT, Acknowledger, Backlog, End, Publisher, Record
 from stream_jobs.transports.prefix import Prefix, span, span_id
 
 BATCH = 1_000
@@ -149,12 +150,17 @@ class _Backlog:
     def __init__(self, path: Path, position: Path) -> None:
         self._path, self._position = path, position
 
-    def lag(self) -> int:
-        if not self._path.exists():
+    def end(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def lag(self, end: End = None) -> int:
+        end = self.end() if end is None else end
+        done = _position(self._position)
+        if done >= end:
             return 0
         with self._path.open("rb") as file:
-            file.seek(_position(self._position))
-            return sum(1 for line in islice(file, COUNTED) if line.strip())
+            file.seek(done)
+            return sum(1 for line in islice(BytesIO(file.read(end - done)), COUNTED) if line.strip())
 
     def close(self) -> None:
         """Nothing is open."""

@@ -15,7 +15,7 @@ from functools import cached_property
 from bytewax.inputs import FixedPartitionedSource
 from confluent_kafka import Producer, TopicPartition
 
-from stream_jobs.transports.base import IN_FLIGHT, Acknowledger, Backlog, Publisher, Record
+from stream_jobs.transports.base import IN_FLIGHT, Acknowledger, Backlog, End, Publisher, Record
 from stream_jobs.transports.kafka_client import CALL, KafkaFailed, committed, consumer, patiently, positions
 from stream_jobs.transports.kafka_committer import Committer
 from stream_jobs.transports.kafka_producer import connect, deliver, publish
@@ -121,12 +121,15 @@ class _Backlog:
             raise missing_topic(bootstrap, topic)
         self._places = [TopicPartition(topic, number) for number in range(count)]
 
-    def lag(self) -> int:
-        ends = patiently(self._subject, lambda: end_offsets(self._admin, self._places))
+    def end(self) -> list[int]:
+        return patiently(self._subject, lambda: end_offsets(self._admin, self._places))
+
+    def lag(self, end: End = None) -> int:
+        ends = self.end() if end is None else end
         done = patiently(self._subject, lambda: positions(self._client, self._places))
         first = patiently(self._subject, self._oldest) if None in done else [0] * len(done)
         places = zip(ends, done, first, strict=True)
-        return sum(max(end - (oldest if at is None else at), 0) for end, at, oldest in places)
+        return sum(max(last - (oldest if at is None else at), 0) for last, at, oldest in places)
 
     def _oldest(self) -> list[int]:
         return [self._client.get_watermark_offsets(place, CALL)[0] for place in self._places]

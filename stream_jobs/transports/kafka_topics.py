@@ -73,6 +73,19 @@ def add_partitions(bootstrap: str, topic: str, partitions: int) -> None:
     _settled(bootstrap, topic, partitions)
 
 
+def delete_topic(bootstrap: str, topic: str) -> bool:
+    """Delete a topic with all it holds; whether it was there."""
+    client = admin(bootstrap)
+    future = client.delete_topics([topic], request_timeout=PATIENCE)[topic]
+    try:
+        future.result()
+    except KafkaException as raised:
+        if raised.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return False
+        raise KafkaFailed(f"Topic '{topic}' at {bootstrap} was not deleted: {raised.args[0].str()}.") from raised
+    return True
+
+
 def _settled(bootstrap: str, topic: str, least: int) -> int | None:
     """Partitions of a topic as soon as there are so many, or when patience is gone."""
     deadline = time.monotonic() + PATIENCE

@@ -21,7 +21,16 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 from redis.retry import Retry
 
-from stream_jobs.transports.base import COUNTED, IN_FLIGHT, Acknowledger, Backlog, Publisher, Record, sender_instant
+from stream_jobs.transports.base import (
+    COUNTED,
+    IN_FLIGHT,
+    Acknowledger,
+    Backlog,
+    End,
+    Publisher,
+    Record,
+    sender_instant,
+)
 
 BATCH = 2_000
 """Records read at once."""
@@ -190,17 +199,34 @@ class _Backlog:
     def __init__(self, url: str, stream: str, group: str) -> None:
         self._client, self._stream, self._group = connect(url), stream, group
 
-    def lag(self) -> int:
+    def end(self) -> str:
         if not self._client.exists(self._stream):
+            return "0-0"
+        stream: Any = self._client.xinfo_stream(self._stream)
+        return str(stream["last-generated-id"].decode())
+
+    def lag(self, end: End = None) -> int:
+        end = end or self.end()
+        if _order(end) == (0, 0):
             return 0
         groups: Any = self._client.xinfo_groups(self._stream)
-        found = {entry["name"].decode(): entry for entry in groups}.get(self._group)
-        given = "-" if found is None else f"({found['last-delivered-id'].decode()}"
-        beyond: Any = self._client.xrange(self._stream, given, "+", COUNTED)
-        return len(beyond) + (0 if found is None else int(found["pending"]))
+        found = {entry["name"].decode(): entry["last-delivered-id"].decode() for entry in groups}
+        given = found.get(self._group, "0-0")
+        beyond: Any = ()
+        if _order(given) < _order(end):
+            beyond = self._client.xrange(self._stream, f"({given}", end, COUNTED)
+        pending: Any = ()
+        if self._group in found:
+            pending = self._client.xpending_range(self._stream, self._group, "-", end, COUNTED)
+        return len(beyond) + len(pending)
 
     def close(self) -> None:
         self._client.close()
+
+
+def _order(identifier: str) -> tuple[int, int]:
+    milliseconds, _, number = identifier.partition("-")
+    return int(milliseconds), int(number)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from rich.console import Console
 
 from feature_repo.settings import ROOT, Settings
 from feature_repo.sources import MissingTable
-from monitoring.supervision import PartFailed
+from monitoring.supervision import PartFailed, free_ports
+from stream_jobs.transports.kafka_topics import admin
+from tests.kafka_broker import Broker
 from training import demo
 from training.datasets.synthetic import load
 from training.export import ParityError
@@ -63,12 +65,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
     """Starts a demo; one that a failing test leaves behind is ended with the test."""
     started: list[Demo] = []
 
-    def begin(*arguments: str) -> Demo:
+    def begin(*arguments: str, **settings: str) -> Demo:
         home, reports = tmp_path / "home", tmp_path / "reports"
         process = subprocess.Popen(
             [sys.executable, "-m", "training.demo", *arguments, "--reports", str(reports)],
             cwd=ROOT,
-            env=os.environ | {"FRAUD_HOME": str(home)},
+            env=os.environ | {"FRAUD_HOME": str(home)} | settings,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -122,6 +124,49 @@ def test_the_demo_shows_the_whole_loop_and_leaves_nothing_behind(start: Callable
     assert (running.reports / "drift" / "drift.html").stat().st_size > 100_000
     assert "served vectors recomputed from history: 300, different: 0" in out
     assert "Traceback" not in out + err
+
+
+def test_over_kafka_no_served_vector_differs_and_no_topic_is_left(start: Callable[..., Demo], kafka_broker: Broker):
+    if not kafka_broker.real:
+        pytest.skip(f"Kafka is {kafka_broker.described}")
+    before = topics_at(kafka_broker)
+    running = start(
+        *generated(), FRAUD_TRANSPORT="kafka", FRAUD_KAFKA_BOOTSTRAP=kafka_broker.bootstrap, FRAUD_KAFKA_PARTITIONS="3"
+    )
+    during: set[str] = set()
+
+    def replaying() -> bool:
+        during.update(topics_at(kafka_broker) - before)
+        return running.process.poll() is not None or (running.home / "demo" / "answers.jsonl").exists()
+
+    deadline = time.monotonic() + DEADLINE
+    while not replaying():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    code, out, err = running.finish()
+    assert code == 0, out + err
+    live = json.loads((running.reports / "demo.json").read_text())["replay"]
+    assert (live["scored"], live["vectors_checked"], live["vectors_different"]) == (REPLAYED, REPLAYED, 0)
+    assert live["decisions_logged"] == REPLAYED
+    kinds = {"transactions", "transactions.dead", "decisions", "feature-updates"}
+    assert {name.split(".", 1)[1] for name in during if name.startswith("demo-")} == kinds
+    assert not {name for name in topics_at(kafka_broker) - before if name.startswith("demo-")}
+    assert running.processes() == []
+
+
+def topics_at(broker: Broker) -> set[str]:
+    return set(admin(broker.bootstrap).list_topics(timeout=20).topics)
+
+
+def test_a_broker_that_is_not_there_is_named_before_anything_is_done(start: Callable[..., Demo]):
+    (port,) = free_ports(1)
+    running = start(FRAUD_TRANSPORT="kafka", FRAUD_KAFKA_BOOTSTRAP=f"127.0.0.1:{port}")
+    code, _, err = running.finish()
+    assert code == 1
+    assert err.strip() == (
+        f"FRAUD_KAFKA_BOOTSTRAP is '127.0.0.1:{port}': no Kafka broker answers there. "
+        "Start one, name another as host:port, or unset FRAUD_TRANSPORT."
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

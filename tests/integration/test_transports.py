@@ -250,8 +250,12 @@ def test_a_group_has_caught_up_when_all_that_was_appended_is_acknowledged(log: L
             assert ours.lag() == 6
             acknowledge(log, given[4:])
             assert ours.lag() == 0
+            end = ours.end()
             log.publish(numbered(1))
             assert ours.lag() == 1
+            assert ours.lag(end) == 0  # what came later is not waited for
+            run.take(1)
+            assert (ours.lag(), ours.lag(end)) == (1, 0)
         assert other.lag() == 11
 
 
