@@ -5,6 +5,7 @@ Views without windows go through Feast's own local engine. Plugged in by `batch_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from feast.infra.common.materialization_job import MaterializationJobStatus
@@ -15,10 +16,10 @@ from feast.utils import make_tzaware
 
 from feature_repo.asof import read_events
 from feature_repo.offline_store import _root
-from feature_repo.online import online_rows
+from feature_repo.online import key_field, online_rows
 from feature_repo.window_history import History
 from feature_repo.window_state import to_us
-from feature_repo.windows import is_windowed, spec_of_view
+from feature_repo.windows import UnsupportedAggregation, is_windowed, spec_of_view
 
 WRITE_ROWS = 1_000
 """States written to the online store in one pipeline."""
@@ -35,6 +36,29 @@ class WindowComputeEngine(LocalComputeEngine):
 
     def __init__(self, type: str = "", **kwargs: Any) -> None:
         super().__init__(backend="pandas", **kwargs)
+
+    def update(
+        self,
+        project: str,
+        views_to_delete: Sequence[Any],
+        views_to_keep: Sequence[Any],
+        entities_to_delete: Sequence[Any],
+        entities_to_keep: Sequence[Any],
+    ) -> None:
+        """Feast's hook for `feast apply`; raises `UnsupportedAggregation` with every view that cannot be executed.
+
+        Feast commits only afterwards, so a file registry stays as it was. To a SQL registry it has written by then; the
+        stream job refuses those views with the same message.
+        """
+        problems = []
+        for view in filter(is_windowed, views_to_keep):
+            try:
+                key_field(view)
+                spec_of_view(view)
+            except UnsupportedAggregation as error:
+                problems.append(str(error))
+        if problems:
+            raise UnsupportedAggregation("\n".join(problems))
 
     def _materialize_one(self, registry: Any, task: Any, **kwargs: Any) -> LocalMaterializationJob:
         view = task.feature_view
