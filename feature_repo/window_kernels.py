@@ -1,11 +1,15 @@
 """The compiled inner loops of the window maths. Everything that produces a windowed number runs `_finish_one`.
 
-Sums are kept as unevaluated pairs of doubles (106 bits: Dekker 1971, Knuth TAOCP 4.2.2), which for amounts of money is
-exact, so that a sum depends neither on the order of arrival nor on how the history was cut into states. Deviations come
-from the same pairs: sample standard deviation, null below two values.
+Sums and deviations are those of `window_sums`: sample standard deviation, null below two values.
 
 An array of statistics has the shape (rows, windows, 1 + 6 * values + distinct): the count, then for each value column
 its number of values, sum, mean, std, min, max, then for each distinct column its different values. Null is NaN.
+
+A sealed state has, after the columns of its events, the tiles of the older ones (see `window_tiles`): the instant below
+which there are only tiles, their number, then as columns of that length each tile's beginning, its last event's instant
+and its events; the `PARTS` of each value column; and of each distinct column how many of its codes have their last
+sealed event in the tile. For each distinct column its events say when their code was last sealed: what is in a tile and
+among the events alike is counted once.
 """
 
 from __future__ import annotations
@@ -16,49 +20,31 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from feature_repo.window_sums import (
+    FILLED,
+    LEAST,
+    MOST,
+    PARTS,
+    SQUARES,
+    SQUARES_LOW,
+    SUM,
+    SUM_LOW,
+    clear,
+    deviation,
+    plus,
+    take,
+)
+
 HEADER = 6
 """Words of 8 bytes before the arrays of a state: magic, entries, stamp, last dropped, applied, last ingest."""
+
+FORMAT = 1
+SEALED_FORMAT = 2
+"""Formats, told in bits 32 to 47 of the magic: of a state that holds all its events, and of one with tiles."""
 
 NEVER = np.iinfo(np.int64).min
 
 _jit = njit(cache=True, nogil=True)
-
-
-@_jit
-def _two_sum(hi: float, lo: float, x: float) -> tuple[float, float]:
-    s = hi + x
-    b = s - hi
-    e = (hi - (s - b)) + (x - b)
-    lo = lo + e
-    hi = s + lo
-    return hi, lo - (hi - s)
-
-
-@_jit
-def _two_product(x: float) -> tuple[float, float]:
-    p = x * x
-    c = 134217729.0 * x  # Veltkamp: 2**27 + 1
-    h = c - (c - x)
-    t = x - h
-    return p, ((h * h - p) + 2.0 * h * t) + t * t
-
-
-@_jit
-def _deviation(n: float, hi: float, lo: float, sq_hi: float, sq_lo: float) -> float:
-    # n * sum(x^2) - sum(x)^2 in pairs of doubles, then over n * (n - 1).
-    if n < 2.0:
-        return math.nan
-    p, e = _two_product(hi)
-    e += 2.0 * hi * lo + lo * lo
-    a = n * sq_hi
-    c = 134217729.0 * sq_hi
-    h = c - (c - sq_hi)
-    t = sq_hi - h
-    a_lo = ((n * h - a) + n * t) + n * sq_lo  # n is an integer well below 2**26: n * h is exact
-    difference = (a - p) + (a_lo - e)
-    if difference <= 0.0:
-        return 0.0
-    return math.sqrt(difference / (n * (n - 1.0)))
 
 
 @_jit
@@ -85,26 +71,29 @@ def _finish_one(
     seen_mark: Any,
     mark: int,
     out: Any,
+    x0: int,
+    twice: Any,
 ) -> int:
     """Finish all windows of one row at `at` from n events in time order; returns the last event's instant or NEVER.
 
     Events at or after `at` don't exist, nor do those that were created after `known`. One pass from the newest event to
-    the oldest: windows are nested, so each is written out when the pass crosses its far edge.
+    the oldest, and on over the tiles: windows are nested, so each is written out when the pass crosses its far edge.
+    `x0` is the word of `distinct` (then a state's, as `values` are its floats) where the tiles are, -1 without any;
+    `twice` is room for a number for each distinct column and tile.
     """
     n_windows = windows.shape[0]
     mask = seen_key.shape[0] - 1
     count = 0.0
     last = NEVER
+    n_tiles = distinct[x0 + 1] if x0 >= 0 else 0
+    tile0 = x0 + 2
     for k in range(n_values):
-        acc[k, 0] = 0.0
-        acc[k, 1] = 0.0
-        acc[k, 2] = 0.0
-        acc[k, 3] = 0.0
-        acc[k, 4] = 0.0
-        acc[k, 5] = math.inf
-        acc[k, 6] = -math.inf
+        clear(acc, k)
     for m in range(n_distinct):
         acc[n_values + m, 0] = 0.0
+        for j in range(n_tiles):
+            twice[m, j] = 0
+    j = n_tiles - 1
     w = 0
     i = n - 1
     while w < n_windows:
@@ -120,13 +109,7 @@ def _finish_one(
                 for k in range(n_values):
                     x = values[v0 + k * v_stride + i]
                     if not math.isnan(x):
-                        acc[k, 0] += 1.0
-                        acc[k, 1], acc[k, 2] = _two_sum(acc[k, 1], acc[k, 2], x)
-                        sq, sq_e = _two_product(x)
-                        acc[k, 3], acc[k, 4] = _two_sum(acc[k, 3], acc[k, 4], sq)
-                        acc[k, 4] += sq_e
-                        acc[k, 5] = min(acc[k, 5], x)
-                        acc[k, 6] = max(acc[k, 6], x)
+                        take(acc, k, x)
                 for m in range(n_distinct):
                     code = distinct[d0 + m * d_stride + i]
                     if code != 0:
@@ -139,18 +122,27 @@ def _finish_one(
                             seen_mark[slot] = wanted
                             seen_key[slot] = code
                             acc[n_values + m, 0] += 1.0
+                            if n_tiles > 0:
+                                before = distinct[d0 + (n_distinct + m) * d_stride + i]
+                                place = np.searchsorted(distinct[tile0 : tile0 + n_tiles], before, side="right")
+                                if place > 0:
+                                    twice[m, place - 1] += 1
             i -= 1
+        while j >= 0 and distinct[tile0 + j] >= edge:
+            if distinct[tile0 + n_tiles + j] < at:
+                count += _take_tile(values, distinct, tile0, n_tiles, j, n_values, n_distinct, acc, twice)
+            j -= 1
         out[w, 0] = count
         for k in range(n_values):
             o = 1 + 6 * k
-            filled = acc[k, 0]
-            total = acc[k, 1] + acc[k, 2]
+            filled = acc[k, FILLED]
+            total = acc[k, SUM] + acc[k, SUM_LOW]
             out[w, o] = filled
             out[w, o + 1] = total
             out[w, o + 2] = total / filled if filled > 0.0 else math.nan
-            out[w, o + 3] = _deviation(filled, acc[k, 1], acc[k, 2], acc[k, 3], acc[k, 4])
-            out[w, o + 4] = acc[k, 5] if filled > 0.0 else math.nan
-            out[w, o + 5] = acc[k, 6] if filled > 0.0 else math.nan
+            out[w, o + 3] = deviation(filled, acc[k, SUM], acc[k, SUM_LOW], acc[k, SQUARES], acc[k, SQUARES_LOW])
+            out[w, o + 4] = acc[k, LEAST] if filled > 0.0 else math.nan
+            out[w, o + 5] = acc[k, MOST] if filled > 0.0 else math.nan
         for m in range(n_distinct):
             out[w, 1 + 6 * n_values + m] = acc[n_values + m, 0]
         w += 1
@@ -158,7 +150,31 @@ def _finish_one(
         if ts[ts0 + i] < at and (created0 < 0 or created[created0 + i] <= known):
             last = ts[ts0 + i]
         i -= 1
+    j = n_tiles - 1
+    while last == NEVER and j >= 0:
+        if distinct[tile0 + n_tiles + j] < at:
+            last = distinct[tile0 + n_tiles + j]
+        j -= 1
     return last
+
+
+@_jit
+def _take_tile(
+    floats: Any, words: Any, tile0: int, n: int, j: int, n_values: int, n_distinct: int, acc: Any, twice: Any
+) -> float:
+    """Add tile j to `acc`; returns its events."""
+    for k in range(n_values):
+        part = tile0 + (3 + PARTS * k) * n + j
+        if floats[part] > 0.0:
+            acc[k, FILLED] += floats[part]
+            for x in (SUM, SQUARES):
+                acc[k, x], acc[k, x + 1] = plus(acc[k, x], acc[k, x + 1], floats[part + x * n])
+                acc[k, x], acc[k, x + 1] = plus(acc[k, x], acc[k, x + 1], floats[part + (x + 1) * n])
+            acc[k, LEAST] = min(acc[k, LEAST], floats[part + LEAST * n])
+            acc[k, MOST] = max(acc[k, MOST], floats[part + MOST * n])
+    for m in range(n_distinct):
+        acc[n_values + m, 0] += words[tile0 + (3 + PARTS * n_values + m) * n + j] - twice[m, j]
+    return float(words[tile0 + 2 * n + j])
 
 
 @_jit
@@ -181,14 +197,20 @@ def finish_states(
     rows = starts.shape[0]
     out = np.empty((rows, windows.shape[0], 1 + 6 * n_values + n_distinct), np.float64)
     last = np.empty(rows, np.int64)
-    most = 0
+    most = most_tiles = 0
+    tiles_at = np.full(rows, -1, np.int64)
     for r in range(rows):
-        if starts[r] >= 0:
-            most = max(most, words[starts[r] + 1])
+        s = starts[r]
+        if s >= 0:
+            most = max(most, words[s + 1])
+            if words[s] >> 32 & 0xFFFF == SEALED_FORMAT:
+                tiles_at[r] = s + HEADER + (2 + n_values + 2 * n_distinct) * words[s + 1]
+                most_tiles = max(most_tiles, words[tiles_at[r] + 1])
     size = _table_size(most * max(n_distinct, 1))
     seen_key = np.zeros(size, np.int64)
     seen_mark = np.zeros(size, np.int64)
-    acc = np.empty((n_values + n_distinct, 7), np.float64)
+    acc = np.empty((n_values + n_distinct, PARTS), np.float64)
+    twice = np.empty((n_distinct, most_tiles), np.int64)
     mark = 1
     for r in range(rows):
         s = starts[r]
@@ -197,6 +219,7 @@ def finish_states(
         last[r] = _finish_one(
             at[r], 0, words, base, n, words, -1, floats, base + 2 * n, n, n_values,
             words, base + (2 + n_values) * n, n, n_distinct, windows, tiles, acc, seen_key, seen_mark, mark, out[r],
+            tiles_at[r], twice,
         )  # fmt: skip
         mark += n_distinct + 1
         if s >= 0 and words[s + 3] < at[r]:
@@ -242,7 +265,8 @@ def finish_slices(
     size = _table_size(most * max(n_distinct, 1))
     seen_key = np.zeros(size, np.int64)
     seen_mark = np.zeros(size, np.int64)
-    acc = np.empty((n_values + n_distinct, 7), np.float64)
+    acc = np.empty((n_values + n_distinct, PARTS), np.float64)
+    none = np.empty((n_distinct, 0), np.int64)
     mark = 1
     for r in range(rows):
         lo, n = los[r], his[r] - los[r]
@@ -250,6 +274,7 @@ def finish_slices(
         last[r] = _finish_one(
             at[r], known[r], ts, lo, n, created, created0, flat_values, lo, events, n_values,
             flat_distinct, lo, events, n_distinct, windows, tiles, acc, seen_key, seen_mark, mark, out[r],
+            -1, none,
         )  # fmt: skip
         mark += n_distinct + 1
         i = lo - 1

@@ -2,13 +2,12 @@
 
 A state is what the online store holds for one entity of one windowed view: a header of six 8-byte words (magic, number
 of events, stamp, last dropped event, events applied, last ingest), then the events as columns: instants, identifiers,
-each value column, each distinct column. Little-endian, versioned by its magic.
+each value column, each distinct column. Little-endian, versioned by its magic. A large state is sealed by its writer
+(`window_batch`): older events are tiles then (`window_tiles`), behind the columns.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,22 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_repo.window_kernels import HEADER, NEVER, finish_slices, finish_states
+from feature_repo.window_layout import InvalidState as InvalidState
+from feature_repo.window_layout import layout_of, words_of
 from feature_repo.window_merge import merge
-from feature_repo.windows import WindowSpec, far_edge, loads, tile
+from feature_repo.windows import STATE_SLACK, WindowSpec, far_edge, loads
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-MAX_EVENTS = 4096
-"""Events one entity's state may hold. Beyond it the oldest are dropped, counted, and `incomplete` says so."""
+MAX_EVENTS = 131_072
+"""Events one entity's state may hold besides sealed ones: 4 MB of four columns, or in a sealed state the payments of 25
+to 34 hours, so 65 a minute. Beyond it the oldest are dropped, counted, and `incomplete` says so."""
 
-FORMAT = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_STATE: Ints = np.empty(0, np.int64)
-
-
-class InvalidState(ValueError):
-    """Bytes that are no state of this view: another format, or another set of columns."""
 
 
 def to_us(at: datetime) -> int:
@@ -55,39 +51,6 @@ def code(text: str | None) -> int:
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """What the kernels need of a spec, made once."""
-
-    windows: Ints
-    tiles: Ints
-    n_values: int
-    n_distinct: int
-    magic: int
-    retention: int
-
-
-def _layout(spec: WindowSpec) -> _Layout:
-    layout = spec.__dict__.get("_layout")
-    if layout is None:
-        layout = _Layout(
-            windows=np.array(spec.windows, np.int64),
-            tiles=np.array([tile(w) for w in spec.windows], np.int64),
-            n_values=len(spec.values),
-            n_distinct=len(spec.distinct),
-            magic=0x5447_0000_0000_0000 | FORMAT << 32 | _meaning(spec),
-            retention=spec.retention,
-        )
-        spec.__dict__["_layout"] = layout
-    return layout
-
-
-def _meaning(spec: WindowSpec) -> int:
-    """32 bits that differ where a state of one spec would be misread, or reach back too little, under another."""
-    columns = [spec.join_key, spec.event_id, spec.values, spec.distinct, spec.retention]
-    return zlib.crc32(json.dumps(columns).encode())
-
-
-@dataclass(frozen=True)
 class Events:
     """Events of one entity, one array element each; `values` and `distinct` have the shape (columns, events)."""
 
@@ -96,6 +59,16 @@ class Events:
     values: Floats
     distinct: Ints
     ingest: Ints
+
+    def where(self, which: Any) -> Events:
+        """Those that a mask or a slice picks."""
+        return Events(
+            self.ts[which],
+            self.ids[which],
+            np.ascontiguousarray(self.values[:, which]),
+            np.ascontiguousarray(self.distinct[:, which]),
+            self.ingest[which],
+        )
 
 
 @dataclass(frozen=True)
@@ -121,33 +94,25 @@ class Update:
 
 
 def update(spec: WindowSpec, state: bytes | None, events: Events, max_events: int = MAX_EVENTS) -> Update:
-    """Merge events into a state, in any order and however often: the result depends only on which events they are."""
-    shape = _layout(spec)
+    """Merge events into a state, in any order and however often: the result depends only on which events they are.
+
+    It seals nothing, and raises `InvalidState` for a state that is sealed: that takes its ledger, `window_batch`.
+    """
+    shape = layout_of(spec)
+    old = words_of(shape, spec, state, sealed=False)
     words, added, overflowed = merge(
-        _words(shape, spec, state), events.ts, events.ids, events.values, events.distinct, events.ingest,
+        old, events.ts, events.ids, events.values, events.distinct, events.ingest,
         shape.magic, shape.retention, max_events,
     )  # fmt: skip
     return Update(words.tobytes(), int(added), int(overflowed))
 
 
-def _words(shape: _Layout, spec: WindowSpec, state: bytes | None) -> Ints:
-    if state is None:
-        return _NO_STATE
-    width = 2 + shape.n_values + shape.n_distinct
-    if len(state) >= 8 * HEADER and len(state) % 8 == 0:
-        words = np.frombuffer(state, np.int64)
-        if words[0] == shape.magic and len(words) == HEADER + width * words[1]:
-            return words
-    raise InvalidState(
-        f"State of {len(state)} bytes is not of the view keyed by '{spec.join_key}': format {FORMAT} with the columns "
-        f"{', '.join((spec.event_id, *spec.values, *spec.distinct))}, {spec.retention} µs back, is needed. "
-        "Rebuild it from history."
-    )
-
-
 @dataclass(frozen=True)
 class StateHeader:
-    """What a state says of itself; instants in microseconds, null where there has been no event."""
+    """What a state says of itself; instants in microseconds, null where there has been no event.
+
+    `events` are those it holds one by one, all since `sealed_before` where that is not null.
+    """
 
     events: int
     stamp: int
@@ -155,11 +120,13 @@ class StateHeader:
     applied: int
     last_ingest: int | None
     last_event: int | None
+    sealed_before: int | None = None
 
 
 def header(spec: WindowSpec, state: bytes) -> StateHeader:
     """Read a state's header. `stamp` grows with every change of the state and orders its versions."""
-    words = _words(_layout(spec), spec, state)
+    shape = layout_of(spec)
+    words = words_of(shape, spec, state)
     n = int(words[1])
     dropped, ingest = int(words[3]), int(words[5])
     return StateHeader(
@@ -169,13 +136,24 @@ def header(spec: WindowSpec, state: bytes) -> StateHeader:
         applied=int(words[4]),
         last_ingest=None if ingest == NEVER else ingest,
         last_event=int(words[HEADER + n - 1]) if n else None,
+        sealed_before=int(words[HEADER + shape.sealed_width * n]) if words[0] == shape.sealed_magic else None,
     )
 
 
 def incomplete(spec: WindowSpec, state: bytes, at: int) -> bool:
-    """Whether events inside the longest window that ends at `at` have been dropped from the state."""
-    dropped = header(spec, state).last_dropped
-    return dropped is not None and bool(spec.windows) and dropped >= far_edge(spec.windows[-1], at)
+    """Whether a state cannot answer for the longest window that ends at `at`.
+
+    Events inside the window have been dropped from it, or it is sealed and `at` lies further than `STATE_SLACK` behind
+    its latest event.
+    """
+    shape = layout_of(spec)
+    words = words_of(shape, spec, state)
+    if not spec.windows:
+        return False
+    if words[0] == shape.sealed_magic and at < words[HEADER + words[1] - 1] - STATE_SLACK:
+        return True
+    dropped = int(words[3])
+    return dropped != NEVER and dropped >= far_edge(spec.windows[-1], at)
 
 
 def finish(spec: WindowSpec, source: Sequence[bytes | None] | Slices, at: Ints) -> dict[str, Floats]:
@@ -183,7 +161,7 @@ def finish(spec: WindowSpec, source: Sequence[bytes | None] | Slices, at: Ints) 
 
     An entity without state or history has counts and sums of 0 and nulls elsewhere.
     """
-    shape = _layout(spec)
+    shape = layout_of(spec)
     if isinstance(source, Slices):
         statistics, last = finish_slices(
             source.ts, source.created, source.values, source.distinct, source.begins, source.ends, at, source.known,
@@ -195,7 +173,7 @@ def finish(spec: WindowSpec, source: Sequence[bytes | None] | Slices, at: Ints) 
         for row, state in enumerate(source):
             if state is not None:
                 starts[row] = position
-                position += len(_words(shape, spec, state))
+                position += len(words_of(shape, spec, state))
         words = np.frombuffer(b"".join(state for state in source if state is not None), np.int64)
         statistics, last = finish_states(
             words,

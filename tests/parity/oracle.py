@@ -12,7 +12,14 @@ import duckdb
 import pandas as pd
 
 H = 3_600_000_000
-FAR_EDGE_STEP = {7 * 24 * H: 2 * H, 30 * 24 * H: 12 * H, 90 * 24 * H: 24 * H}
+FAR_EDGE_STEP = {
+    25 * H: H // 4,
+    36 * H: H // 2,
+    3 * 24 * H: H,
+    7 * 24 * H: 2 * H,
+    30 * 24 * H: 12 * H,
+    90 * 24 * H: 24 * H,
+}
 
 SQL = {
     "count": "count({x}) FILTER ({w})",

@@ -195,7 +195,7 @@ def test_a_state_that_forgot_only_by_age_is_complete():
 
 
 def test_a_hundred_thousand_events_on_one_key_stay_within_the_bound():
-    count = 100_000
+    count, bound = 100_000, 4096
     ts = NOW + np.arange(count, dtype=np.int64) * SECOND
     ids = np.arange(1, count + 1, dtype=np.int64)
     state, added, overflowed = None, 0, 0
@@ -205,18 +205,19 @@ def test_a_hundred_thousand_events_on_one_key_stay_within_the_bound():
             SPEC,
             state,
             Events(ts[part], ids[part], np.ones((1, 2_000)), ids[part].reshape(1, -1) % 100 + 1, ts[part]),
+            bound,
         )
         state, added, overflowed = found.state, added + found.added, overflowed + found.overflowed
     assert state is not None
-    assert len(state) == 8 * (6 + 4 * MAX_EVENTS)
-    assert (added, overflowed) == (count, count - MAX_EVENTS)
+    assert len(state) == 8 * (6 + 4 * bound)
+    assert (added, overflowed) == (count, count - bound)
     at = int(ts[-1]) + 1
     assert incomplete(SPEC, state, at)
     found_now = answers(state, at)
     assert found_now["card_count_1h"] == 3_600  # the short window is whole: the bound is beyond it
-    assert found_now["card_count_30d"] == MAX_EVENTS
+    assert found_now["card_count_30d"] == bound
     assert found_now["card_nunique_shop_30d"] == 100
-    in_one_call = update(SPEC, None, Events(ts, ids, np.ones((1, count)), ids.reshape(1, -1) % 100 + 1, ts))
+    in_one_call = update(SPEC, None, Events(ts, ids, np.ones((1, count)), ids.reshape(1, -1) % 100 + 1, ts), bound)
     assert contents(in_one_call.state) == contents(state)
 
 
