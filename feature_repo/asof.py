@@ -113,7 +113,9 @@ def read_events(source: Any, root: Root, spec: WindowSpec, since: int, until: in
         with sources.scan(source, root, list(stored.values()), None, from_us(since)) as older:
             last = _last(older, since + spec.retention, *names)
         recent = pa.concat_tables([last.cast(recent.schema), recent])
-    return pa.table({name: recent[column] for name, column in stored.items()})
+    events = pa.table({name: recent[column] for name, column in stored.items()})
+    keys = events[spec.join_key]
+    return events.filter(pc.is_valid(keys)) if keys.null_count else events  # an event without a key is nobody's
 
 
 def _last(events: pa.RecordBatchReader, known: int, key: str, stamp: str, created: str | None = None) -> pa.Table:

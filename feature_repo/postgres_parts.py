@@ -56,9 +56,7 @@ def append(source: DataSource, url: str, rows: pa.Table, part: str, *, plainly: 
     """
     with connect(url) as connection, connection.cursor() as cursor:
         if not _exists(cursor, source):
-            _lock(cursor, source, "")  # two first writers
-            if not _exists(cursor, source):
-                _create(cursor, source, pa.schema([*rows.schema, (PART, pa.string())]))
+            _create(cursor, source, pa.schema([*rows.schema, (PART, pa.string())]))
         known = columns_of(cursor, source, url)
         fitting = _fit(rows, known, source.name)
         if PART in known:
@@ -86,7 +84,6 @@ def remove(source: DataSource, url: str, part: str) -> None:
 def save(source: DataSource, url: str, rows: pa.Table, overwrite: bool) -> bool:
     """Make a table of these rows alone; False where there is one already that must not be overwritten."""
     with connect(url) as connection, connection.cursor() as cursor:
-        _lock(cursor, source, "")
         if _exists(cursor, source):
             if not overwrite:
                 return False
@@ -116,6 +113,8 @@ def _lock(cursor: Any, source: DataSource, part: str) -> None:
 
 
 def _create(cursor: Any, source: DataSource, schema: pa.Schema) -> None:
+    """Make the table and its indexes, unless another writer has done so meanwhile."""
+    _lock(cursor, source, "")
     columns = [
         sql.SQL(f"{{}} {type_name(field.name, field.type)}{'' if field.nullable else ' NOT NULL'}").format(
             sql.Identifier(field.name)
@@ -123,7 +122,11 @@ def _create(cursor: Any, source: DataSource, schema: pa.Schema) -> None:
         for field in schema
     ]
     table = relation(source)
-    run(cursor, "CREATE TABLE {table} ({columns})", table=table, columns=sql.SQL(", ").join(columns))
+    # Only the statement itself sees for certain what was made while it waited for the lock: names are cached.
+    run(cursor, "CREATE TABLE IF NOT EXISTS {table} ({columns})", table=table, columns=sql.SQL(", ").join(columns))
+    run(cursor, "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass({name}))", name=_name(source))
+    if cursor.fetchone()[0]:
+        return
     for column in (stored_name(source, source.timestamp_field), PART):
         if column in schema.names:
             run(cursor, "CREATE INDEX ON {table} ({column})", table=table, column=sql.Identifier(column))
