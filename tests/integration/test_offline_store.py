@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureService, FeatureView, Field, OnDemandFeatureView, ValueType
+from feast.data_source import PushMode, PushSource
 from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import SavedDatasetPostgreSQLStorage
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
@@ -120,6 +121,27 @@ def test_the_latest_row_counts_with_its_nulls(repo: Repo):
     repo.store.apply([driver, stats_view(repo)])
     repo.write("stats", stats((1, T, T, 10), (1, T + HOUR, T, None)))
     assert trips_of(repo, entities((1, T), (1, T + HOUR))) == [10, None]
+
+
+def test_of_rows_that_tie_without_a_creation_one_counts_and_none_is_added(repo: Repo):
+    repo.store.apply([driver, stats_view(repo, source=repo.source(created=""))])
+    repo.write("stats", stats((1, T, T, 10), (1, T, T, 11), (2, T, T, 20)))
+    first, later, other = trips_of(repo, entities((1, T), (1, T + DAY), (2, T)))
+    assert first in (10, 11)
+    assert later in (10, 11)
+    assert other == 20
+
+
+def test_a_null_key_is_nobody_s(repo: Repo):
+    repo.store.apply([*windowed(repo), stats_view(repo)])
+    unknown = stats((1, T, T, 10), (2, T, T, 20)).assign(driver_id=pd.array([1, None], "Int64"))
+    repo.write("stats", unknown)
+    nobodys = rides(RIDES).assign(driver_id=pd.array([1] * 4 + [None] * 2, "Int64"))
+    repo.write("rides", nobodys)
+    rows = asked_at((1, T), (2, T)).assign(driver_id=pd.array([1, None], "Int64"))
+    got = repo.store.get_historical_features(rows, ["stats:trips", "fares:driver_count_7d"]).to_df()
+    assert values(got) == [10, None]
+    assert values(got, "driver_count_7d") == [3, 0]
 
 
 def oracle(
@@ -533,6 +555,36 @@ def test_rows_written_through_feast_are_read_back(repo: Repo):
         assert schemas[0].equals(schemas[1])
     with pytest.raises(ValueError, match="missing_expected_columns"):
         repo.store.write_to_offline_store("stats", added.drop(columns="trips"))
+
+
+def test_what_is_pushed_once_for_two_views_is_in_history_once(repo: Repo):
+    shared = PushSource(name="pushed", batch_source=repo.source())
+    repo.store.apply([driver, *(stats_view(repo, name=name, source=shared) for name in ("first", "second"))])
+    repo.write("stats", stats((1, T, T, 10)))
+    added = stats((1, T + HOUR, T, 11), (2, T, T, 20))
+    for _ in range(2):
+        repo.store.push("pushed", added, to=PushMode.OFFLINE)
+    table = sources.read(repo.source(), repo.place, ["trips"])
+    assert sorted(table["trips"].to_pylist()) == [10, 11, 20]
+    assert values(repo.ask(entities((1, T + HOUR), (2, T)), ["second:trips"])) == [11, 20]
+
+
+def test_an_event_that_two_parts_hold_counts_once_as_it_came_first(repo: Repo):
+    repo.store.apply(windowed(repo))
+    repo.write("rides", rides(RIDES))
+    again = rides(RIDES).assign(made=lambda frame: frame["made"] + HOUR, fare=1_000.0)
+    repo.write("rides", again, part="b")
+    got = repo.ask(asked_at((1, T + DAY), (2, T + DAY)), FARES, filter_by_created_timestamp=True)
+    expected = window_oracle(RIDES, [(1, T + DAY), (2, T + DAY)], True)
+    pd.testing.assert_frame_equal(got[list(expected.columns)], expected, check_exact=False, rtol=1e-12)
+
+
+def test_a_part_can_be_taken_out_again(repo: Repo):
+    repo.write("stats", stats((1, T, T, 10)))
+    repo.write("stats", stats((2, T, T, 20)), part="b")
+    for _ in range(2):
+        sources.remove(repo.source(), repo.place, "a")
+    assert sources.read(repo.source(), repo.place, ["trips"])["trips"].to_pylist() == [20]
 
 
 def test_every_row_of_a_range_can_be_pulled(repo: Repo):
