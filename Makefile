@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check format up down status mlflow data lock clean
+.PHONY: help setup demo test parity-nightly crash-nightly topics check format up down status mlflow data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,6 +34,15 @@ demo: $(READY) ## The whole loop on one machine: data to drift report (DATASET=n
 
 test: $(READY) ## Every test, against real servers
 	@$(BIN)/python -m pytest
+
+parity-nightly: $(READY) ## 10,000 random histories per parity test, hours of them (PARITY_EXAMPLES=n)
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/parity --timeout=0
+
+crash-nightly: $(READY) ## The stream job killed twenty times, and rescaled
+	@FRAUD_NIGHTLY=1 $(BIN)/python -m pytest tests/integration/test_recovery.py tests/integration/test_rescale.py --timeout=0
+
+topics: $(READY) ## Make the Kafka topics at FRAUD_KAFKA_BOOTSTRAP, or tell what is there
+	@$(BIN)/python -m stream_jobs.topics
 
 check: $(READY) ## Lint, format, types, import direction
 	$(BIN)/ruff check .
