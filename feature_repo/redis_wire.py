@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-_SAMPLE = "a sample name"
+_INTEGERS = {"int64_val": struct.Struct("<q"), "int32_val": struct.Struct("<i")}
 
 
 class UnknownLayout(RuntimeError):
@@ -26,29 +26,34 @@ class UnknownLayout(RuntimeError):
 
 
 class EntityKeys:
-    """The Redis keys of the entities of one text join key."""
+    """The Redis keys of the entities of one join key, which is in `field` of Feast's value message.
 
-    def __init__(self, config: Any, join_key: str) -> None:
-        self._config, self._join_key = config, join_key
-        middle = _sized(_SAMPLE)
-        self._head, found, self._tail = self._by_feast(_SAMPLE).rpartition(middle)
-        for name in ("", "other", "ünï"):
+    An entity is known by its text also where the key is an integer.
+    """
+
+    def __init__(self, config: Any, join_key: str, field: str = "string_val") -> None:
+        self._config, self._join_key, self._field = config, join_key, field
+        self._integer = _INTEGERS.get(field)
+        sample, *others = ("19088743", "0", "-5") if self._integer else ("a sample name", "", "other", "ünï")
+        self._head, found, self._tail = self._by_feast(sample).rpartition(self._sized(sample))
+        for name in others:
             if not found or self._by_feast(name) != self.of(name):
                 raise UnknownLayout("This Feast makes Redis keys in another form; pin the version of the lock file.")
 
     def of(self, entity: str) -> bytes:
         """The key under which Feast keeps an entity's features."""
-        return b"".join((self._head, _sized(entity), self._tail))
+        return b"".join((self._head, self._sized(entity), self._tail))
+
+    def _sized(self, entity: str) -> bytes:
+        name = entity.encode() if self._integer is None else self._integer.pack(int(entity))
+        return struct.pack("<I", len(name)) + name
 
     def _by_feast(self, entity: str) -> bytes:
-        key = EntityKey(join_keys=[self._join_key], entity_values=[Value(string_val=entity)])
+        value = Value()
+        setattr(value, self._field, entity if self._integer is None else int(entity))
+        key = EntityKey(join_keys=[self._join_key], entity_values=[value])
         made: bytes = _redis_key(self._config.project, key, self._config.entity_key_serialization_version)
         return made
-
-
-def _sized(entity: str) -> bytes:
-    name = entity.encode()
-    return struct.pack("<I", len(name)) + name
 
 
 def command(*parts: bytes) -> bytes:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from feast.infra.online_stores.helpers import _redis_key
+from feast.types import Int32, Int64
 from redis import Redis
 
-from feature_repo.online import online_rows
+from feature_repo.online import entity_key, online_rows
 from feature_repo.online_states import OnlineStates
+from feature_repo.redis_wire import EntityKeys
 from feature_repo.settings import Settings
 from feature_repo.store import apply
 from feature_repo.transformations import state_field
-from feature_repo.window_state import Events, header, update
-from feature_repo.windows import DAY, spec_of_view
+from feature_repo.window_batch import Sealed, update_many
+from feature_repo.window_state import Events, InvalidState, header, update
+from feature_repo.windows import DAY, HOUR, spec_of_view
 
 NAMES = ["c1", "", "ünïcode card", "x" * 64, "a\x01b"]
 
@@ -36,6 +41,14 @@ def states(spec: Any) -> dict[str, bytes]:
         ts = np.arange(1, 2 + 300 * n, dtype=np.int64) + 600 * DAY
         empty = np.ones((1, len(ts)))
         made[name] = update(spec, None, Events(ts, ts, empty, empty.astype(np.int64), ts)).state
+    return made
+
+
+def sealed(spec: Any) -> Sealed:
+    ts = 600 * DAY + HOUR * np.arange(100, dtype=np.int64)
+    events = Events(ts, ts, np.ones((1, len(ts))), ts.reshape(1, -1), ts)
+    (made,) = update_many(spec, [None], np.array([100]), events, seal_above=0).states
+    assert isinstance(made, Sealed)
     return made
 
 
@@ -72,3 +85,65 @@ def test_a_connection_that_was_closed_is_opened_again(parts: Any) -> None:
     bulk.write(list(made), list(made.values()), stamps)
     client.client_kill_filter(_type="normal", skipme=True)
     assert bulk.read(["c1"]) == [made["c1"]]
+
+
+def test_a_sealed_state_and_its_ledger_are_put_and_had_together_and_feast_reads_the_state(parts: Any) -> None:
+    store, _, spec, client, bulk = parts
+    made = sealed(spec)
+    bulk.write(["hot"], [made], [header(spec, made.state).stamp])
+    assert bulk.read(["hot"]) == [Sealed(made.state, made.ledger, saved=True)]
+    assert made.saved
+    feature = state_field("card_velocity")
+    found = store.get_online_features([f"card_velocity:{feature}"], [{"card_id": "hot"}]).to_dict()
+    assert found[feature] == [made.state]
+    (key,) = client.keys("*")
+    assert len(client.hgetall(key)) == 3
+
+
+def test_a_ledger_that_the_store_has_is_not_sent_again(parts: Any) -> None:
+    _, _, spec, client, bulk = parts
+    made = sealed(spec)
+    bulk.write(["hot"], [made], [1])
+    (key,) = client.keys("*")
+    client.hset(key, "_ledger:card_velocity", b"as it is in the store")
+    bulk.write(["hot"], [made], [2])
+    assert bulk.read(["hot"])[0].ledger == b"as it is in the store"
+
+
+def test_a_state_whose_ledger_is_lost_can_be_read_and_not_updated(parts: Any) -> None:
+    _, _, spec, client, bulk = parts
+    made = sealed(spec)
+    bulk.write(["hot"], [made], [1])
+    client.hdel(client.keys("*")[0], "_ledger:card_velocity")
+    stored = bulk.read(["hot"])
+    assert stored == [made.state]
+    nothing = np.empty((1, 0))
+    none = np.empty(0, np.int64)
+    with pytest.raises(InvalidState, match="rebuild it from history"):
+        update_many(spec, stored, np.array([0]), Events(none, none, nothing, nothing.astype(np.int64), none))
+
+
+def test_a_state_that_is_sealed_no_more_leaves_no_ledger(parts: Any) -> None:
+    _, _, spec, client, bulk = parts
+    bulk.write(["hot"], [sealed(spec)], [1])
+    ts = np.array([700 * DAY])
+    one = np.ones((1, 1))
+    after = update_many(spec, bulk.read(["hot"]), np.array([1]), Events(ts, ts, one, one.astype(np.int64), ts))
+    bulk.write(["hot"], after.states, after.stamps)
+    assert client.hget(client.keys("*")[0], "_ledger:card_velocity") == b""
+    (stored,) = bulk.read(["hot"])
+    assert isinstance(stored, bytes)
+
+
+@pytest.mark.parametrize(("dtype", "field"), [(Int64, "int64_val"), (Int32, "int32_val")])
+def test_integer_keys_are_those_of_feast(parts: Any, dtype: Any, field: str) -> None:
+    store, view, spec, _, _ = parts
+    keyed = SimpleNamespace(name=view.name, entity_columns=[SimpleNamespace(name=spec.join_key, dtype=dtype)])
+    keys = EntityKeys(store.config, spec.join_key, field)
+    for entity in ("0", "1", "-1", "2147483647", "-2147483648"):
+        made = _redis_key(
+            store.config.project,
+            entity_key(keyed, spec, entity),
+            store.config.entity_key_serialization_version,
+        )
+        assert keys.of(entity) == made
