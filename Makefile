@@ -13,10 +13,10 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test parity-nightly crash-nightly topics check format up down status mlflow data lock clean
+.PHONY: help setup demo test parity-nightly crash-nightly topics bench-stream check format up down status mlflow data lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found; install one, or run make PYTHON=/path/to/python3.11"; exit 1; }
@@ -34,6 +34,9 @@ demo: $(READY) ## The whole loop on one machine: data to drift report (DATASET=n
 
 test: $(READY) ## Every test, against real servers
 	@$(BIN)/python -m pytest
+
+bench-stream: $(READY) ## Stream, freshness, backfill, joins, state: measured beside their peers (minutes)
+	@$(BIN)/python -m tests.load.bench_stream
 
 parity-nightly: $(READY) ## 10,000 random histories per parity test, hours of them (PARITY_EXAMPLES=n)
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/parity --timeout=0

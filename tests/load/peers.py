@@ -6,7 +6,7 @@ All read the same JSON events and keep the same card windows (1 h, 24 h, 7 d; co
 from __future__ import annotations
 
 import json
-import statistics
+import math
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -30,11 +30,16 @@ class HandWritten:
     def __init__(self) -> None:
         self._events: defaultdict[str, deque[tuple[datetime, float, str]]] = defaultdict(deque)
 
+    def remember(self, event: dict[str, Any]) -> datetime:
+        """Take an event into its card's list; returns its instant."""
+        at = datetime.fromisoformat(event["timestamp"])
+        self._events[event["card_id"]].append((at, event["amount"], event["merchant_id"]))
+        return at
+
     def features(self, event: dict[str, Any]) -> dict[str, float]:
         """The card's windows with this event in them."""
-        at = datetime.fromisoformat(event["timestamp"])
+        at = self.remember(event)
         events = self._events[event["card_id"]]
-        events.append((at, event["amount"], event["merchant_id"]))
         while events[0][0] < at - timedelta(days=7):
             events.popleft()
         found: dict[str, float] = {}
@@ -43,16 +48,17 @@ class HandWritten:
             amounts = [e[1] for e in inside]
             found[f"count_{name}"] = len(inside)
             found[f"sum_{name}"] = sum(amounts)
-            found[f"mean_{name}"] = sum(amounts) / len(amounts)
-            found[f"std_{name}"] = statistics.pstdev(amounts)
+            found[f"mean_{name}"] = mean = sum(amounts) / len(amounts)
+            # `statistics.pstdev` reckons in fractions: exact, and four fifths of the time of this function.
+            found[f"std_{name}"] = math.sqrt(sum((amount - mean) ** 2 for amount in amounts) / len(amounts))
             found[f"max_{name}"] = max(amounts)
             found[f"nunique_{name}"] = len({e[2] for e in inside})
         return found
 
 
-def hset_per_event(bodies: Iterable[bytes], redis_url: str) -> int:
+def hset_per_event(bodies: Iterable[bytes], redis_url: str, windows: HandWritten) -> int:
     """One HSET per event, as the seed projects have it; returns the number of events."""
-    windows, client, n = HandWritten(), Redis.from_url(redis_url), 0
+    client, n = Redis.from_url(redis_url), 0
     for body in bodies:
         event = json.loads(body)
         client.hset(f"user:{event['card_id']}", mapping=windows.features(event))
@@ -81,9 +87,10 @@ def feast_repo(folder: Path, redis_url: str) -> FeatureStore:
     return store
 
 
-def push(bodies: Iterable[bytes], store: FeatureStore, rows: int) -> int:
+def push(bodies: Iterable[bytes], store: FeatureStore, rows: int, windows: HandWritten) -> int:
     """`store.push` of a frame of `rows` events at a time; returns the number of events."""
-    windows, waiting, n = HandWritten(), [], 0
+    waiting: list[dict[str, Any]] = []
+    n = 0
     for body in bodies:
         event = json.loads(body)
         at = pd.Timestamp(event["timestamp"])
