@@ -37,6 +37,9 @@ DAY = timedelta(days=1)
 END = START + 41 * DAY
 PARTITIONS = 5
 DEADLINE = 180.0
+PAUSE, SENDING = 0.03, 0.4
+"""Seconds between 25 payments, and for which the shortest part is sent while the job runs: within them it is killed."""
+
 NO_EVENT = b"{ no event"
 
 ONE, THREADS = [[]], [["-w", "2"]]
@@ -73,6 +76,13 @@ class Job:
                     stderr=subprocess.STDOUT,
                 )
             self.running.append(process)
+
+    def lose(self, number: int) -> None:
+        """Kill -9 to one process; the others cannot go on without it and end by themselves."""
+        self.running[number].kill()
+        for process in self.running:
+            process.wait(DEADLINE)
+        self.running.clear()
 
     def kill(self) -> None:
         for process in self.running:
@@ -111,7 +121,7 @@ class Rescaled:
             for begin in range(0, len(bodies), 25):
                 instants = microseconds(rows["ingested_at"])[begin : begin + 25].tolist()
                 publisher.publish(bodies[begin : begin + 25], instants, keys[begin : begin + 25])
-                time.sleep(0.01)
+                time.sleep(PAUSE)
 
     def lag(self) -> list[int]:
         found = []
@@ -132,8 +142,8 @@ class Rescaled:
                 self.job.start(layout)
                 self.job.until(lambda owed=owed: self.lag()[0] < owed)  # type: ignore[misc]
                 sending = sender.submit(self.send, part.iloc[half:])
-                time.sleep(draw.uniform(0.0, 0.5))  # the moment is random, not awaited
-                self.job.kill()
+                time.sleep(draw.uniform(0.0, SENDING))  # the moment is random, not awaited
+                self.job.lose(draw.randrange(len(layout)))
                 interrupted += sum(self.lag()) > 0
                 sending.result()
         return interrupted
