@@ -15,6 +15,7 @@ from feature_repo.contract import Decision, RiskLevel
 
 Role = Literal["champion"]
 Source = Literal["registry", "cache"]
+DegradedCause = Literal["incomplete_features"]
 
 
 class Spoken(BaseModel):
@@ -45,7 +46,10 @@ class Answer(Spoken):
         "payment; null where neither has one"
     )
     degraded: bool = Field(description="Whether the decision was made on less than the model's full input")
-    degraded_cause: str | None
+    degraded_cause: DegradedCause | None = Field(
+        description="`incomplete_features`: a window of the model's features lacks events of the card or the merchant, "
+        "which has had more than its state has room for"
+    )
     latency_ms: float = Field(ge=0, description="From the request's last byte to the decision being on record")
     timestamp: datetime = Field(description="The instant of the decision, UTC")
 

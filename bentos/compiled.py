@@ -15,13 +15,23 @@ from feast.protos.feast.types.Value_pb2 import Value
 from redis.exceptions import RedisError
 
 from bentos.errors import Unavailable
-from bentos.features import AGES, FeatureRows, entity_row, feature_service, online_store, youngest
+from bentos.features import (
+    AGES,
+    FeatureRows,
+    any_incomplete,
+    entity_row,
+    feature_service,
+    online_store,
+    stored_view,
+    windowed_views,
+    youngest,
+)
 from feature_repo.context import AT
 from feature_repo.online_states import bytes_value
 from feature_repo.redis_wire import EntityKeys, Wire, command
 from feature_repo.schema import Transaction
 from feature_repo.settings import Settings
-from feature_repo.transformations import VECTORISED_TAG
+from feature_repo.transformations import VECTORISED_TAG, state_field
 from feature_repo.vector import columns, to_vector
 
 
@@ -40,6 +50,7 @@ class CompiledReader:
         names = [projection.name for projection in service.feature_view_projections]
         self._transformations = [_transformation(store, name) for name in names]
         self._lookups = _lookups(store, names)
+        self._windowed = [(state_field(view), spec) for view, spec in windowed_views(store, service).items()]
         config = store.config
         self._wire = Wire(store._get_provider().online_store._get_client(config.online_store), patient=False)
 
@@ -50,9 +61,11 @@ class CompiledReader:
             inputs = self._stored(rows)
         except RedisError as error:
             raise Unavailable("feature_store", error) from error
+        at = [row[AT] for row in rows]
+        incomplete = any_incomplete([(spec, inputs[name]) for name, spec in self._windowed], at)
         for name in rows[0]:
             inputs[name] = [row[name] for row in rows]
-        inputs[AT] = np.array(inputs[AT], np.int64)
+        inputs[AT] = np.array(at, np.int64)
         features: dict[str, Any] = {}
         for transform in self._transformations:
             features |= transform(inputs)
@@ -61,6 +74,7 @@ class CompiledReader:
         return FeatureRows(
             to_vector(features, self.columns),
             tuple(youngest([None if age != age else age for age in row]) for row in ages.tolist()),
+            incomplete,
         )
 
     def _stored(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -91,7 +105,7 @@ def _lookups(store: Any, names: Sequence[str]) -> list[_Lookup]:
     found: dict[str, _Lookup] = {}
     for name in names:
         for projection in store.get_on_demand_feature_view(name).source_feature_view_projections.values():
-            view = _stored_view(store, projection.name)
+            view = stored_view(store, projection.name)
             if len(view.entity_columns) != 1 or view.ttl:
                 raise NotCompilable(f"View '{view.name}': the compiled reader takes one text join key and no ttl.")
             key = view.entity_columns[0].name
@@ -102,15 +116,6 @@ def _lookups(store: Any, names: Sequence[str]) -> list[_Lookup]:
                     look.names.append(column)
                     look.fields.append(_mmh3(f"{view.name}:{feature.name}"))
     return list(found.values())
-
-
-def _stored_view(store: Any, name: str) -> Any:
-    from feast.errors import FeatureViewNotFoundException
-
-    try:
-        return store.get_feature_view(name)
-    except FeatureViewNotFoundException:
-        return store.get_stream_feature_view(name)
 
 
 def _transformation(store: Any, name: str) -> Any:

@@ -19,9 +19,10 @@ from feature_repo.context import AT
 from feature_repo.schema import MERCHANT_CATEGORIES, Transaction, category_or_other
 from feature_repo.settings import Settings
 from feature_repo.store import repo_config
+from feature_repo.transformations import state_field
 from feature_repo.vector import FEATURE_SERVICE, columns, to_vector
-from feature_repo.window_state import to_us
-from feature_repo.windows import WindowedFeature
+from feature_repo.window_state import incomplete, to_us
+from feature_repo.windows import WindowedFeature, WindowSpec, is_windowed, spec_of_view
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -36,10 +37,14 @@ class UnknownFeatureService(LookupError):
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """Vectors of shape (payments, columns), null as NaN, and each payment's feature age in seconds or None."""
+    """Vectors of shape (payments, columns), null as NaN, and each payment's feature age in seconds or None.
+
+    `incomplete` says of which payments a window lacks events that its state had no room for.
+    """
 
     vectors: Floats32
     ages: tuple[float | None, ...]
+    incomplete: tuple[bool, ...]
 
 
 class FeatureReader(Protocol):
@@ -62,21 +67,26 @@ class FeastReader:
     def __init__(self, settings: Settings) -> None:
         self._store = online_store(settings)
         self._service = feature_service(self._store, settings)
+        self._windowed = windowed_views(self._store, self._service)
         self.feature_service: str = self._service.name
         self.columns = columns(self._service)
 
     def read(self, transactions: Sequence[Transaction]) -> FeatureRows:
         """See `FeatureReader`."""
+        rows = [entity_row(transaction) for transaction in transactions]
+        keys = [{spec.join_key: row[spec.join_key] for spec in self._windowed.values()} for row in rows]
+        wanted = [f"{view}:{state_field(view)}" for view in self._windowed]
         try:
-            response = self._store.get_online_features(
-                features=self._service, entity_rows=[entity_row(transaction) for transaction in transactions]
-            )
+            features = self._store.get_online_features(features=self._service, entity_rows=rows).to_dict()
+            states = self._store.get_online_features(features=wanted, entity_rows=keys).to_dict() if wanted else {}
         except RedisError as error:
             raise Unavailable("feature_store", error) from error
-        features = response.to_dict()
         known = [features[name] for name in AGES if name in features]
+        at = [row[AT] for row in rows]
         return FeatureRows(
-            to_vector(features, self.columns), tuple(youngest(ages) for ages in zip(*known, strict=True))
+            to_vector(features, self.columns),
+            tuple(youngest(ages) for ages in zip(*known, strict=True)),
+            any_incomplete([(spec, states[state_field(view)]) for view, spec in self._windowed.items()], at),
         )
 
 
@@ -102,6 +112,37 @@ def is_unknown_category(transaction: Transaction) -> bool:
 def youngest(ages: Sequence[float | None]) -> float | None:
     """The smallest age that is known."""
     return min((age for age in ages if age is not None), default=None)
+
+
+def any_incomplete(states: Sequence[tuple[WindowSpec, Sequence[bytes | None]]], at: Sequence[int]) -> tuple[bool, ...]:
+    """Of which rows a state, of any view, lacks events inside a window that ends at the row's instant (µs)."""
+    found = [False] * len(at)
+    for spec, column in states:
+        for row, state in enumerate(column):
+            if state is not None and incomplete(spec, state, at[row]):
+                found[row] = True
+    return tuple(found)
+
+
+def windowed_views(store: Any, service: Any) -> dict[str, WindowSpec]:
+    """The windowed views that a feature service's on-demand views finish, by name."""
+    found = {}
+    for projection in service.feature_view_projections:
+        for source in store.get_on_demand_feature_view(projection.name).source_feature_view_projections:
+            view = stored_view(store, source)
+            if is_windowed(view):
+                found[view.name] = spec_of_view(view)
+    return found
+
+
+def stored_view(store: Any, name: str) -> Any:
+    """A view that the online store holds."""
+    from feast.errors import FeatureViewNotFoundException
+
+    try:
+        return store.get_feature_view(name)
+    except FeatureViewNotFoundException:
+        return store.get_stream_feature_view(name)
 
 
 def online_store(settings: Settings) -> Any:

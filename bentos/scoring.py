@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bentos.answers import Answer
+from bentos.answers import Answer, DegradedCause
 from bentos.features import FeatureRows, Floats32
 from bentos.model import LoadedModel
 from feature_repo.contract import Decision, ModelContract, RiskLevel
@@ -24,6 +24,7 @@ class Scored:
     decision: Decision
     risk_level: RiskLevel
     confidence: float
+    degraded_cause: DegradedCause | None
 
 
 def score(model: LoadedModel, transactions: Sequence[Transaction], features: FeatureRows) -> list[Scored]:
@@ -32,12 +33,17 @@ def score(model: LoadedModel, transactions: Sequence[Transaction], features: Fea
     Raises `bentos.model.InvalidScore` where the model gives anything but a probability.
     """
     probabilities = model.score(features.vectors).tolist()
-    rows = zip(transactions, features.vectors, features.ages, probabilities, strict=True)
+    rows = zip(transactions, features.vectors, features.ages, features.incomplete, probabilities, strict=True)
     return [_scored(model.contract, *row) for row in rows]
 
 
 def _scored(
-    contract: ModelContract, transaction: Transaction, vector: Floats32, age: float | None, probability: float
+    contract: ModelContract,
+    transaction: Transaction,
+    vector: Floats32,
+    age: float | None,
+    incomplete: bool,
+    probability: float,
 ) -> Scored:
     decision, risk_level = contract.decide(probability)
     return Scored(
@@ -48,6 +54,7 @@ def _scored(
         decision=decision,
         risk_level=risk_level,
         confidence=confidence(contract, probability),
+        degraded_cause="incomplete_features" if incomplete else None,
     )
 
 
@@ -82,8 +89,8 @@ def answer(scored: Scored, model: LoadedModel, decided_at: datetime, latency_ms:
         model_version=model.version,
         model_role=model.role,
         feature_age_seconds=scored.feature_age_seconds,
-        degraded=False,
-        degraded_cause=None,
+        degraded=scored.degraded_cause is not None,
+        degraded_cause=scored.degraded_cause,
         latency_ms=latency_ms,
         timestamp=decided_at,
     )

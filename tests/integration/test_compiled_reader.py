@@ -37,7 +37,8 @@ def random_state(spec: Any, random: np.random.Generator) -> bytes:
         [[code(f"d{d}") for d in row] for row in random.integers(0, 5, (len(spec.distinct), n))], np.int64
     )
     ids = np.array([code(f"e{i}") for i in range(n)], np.int64)
-    return update(spec, None, Events(ts, ids, values, distinct.reshape(len(spec.distinct), n), ts)).state
+    events = Events(ts, ids, values, distinct.reshape(len(spec.distinct), n), ts)
+    return update(spec, None, events, max_events=10).state
 
 
 @pytest.fixture
@@ -95,6 +96,8 @@ def test_it_reads_what_feast_reads_for_stored_missing_and_null_features(current:
     expected, found = by_feast.read(payments()), compiled.read(payments())
     np.testing.assert_array_equal(found.vectors, expected.vectors)
     assert found.ages == expected.ages
+    assert found.incomplete == expected.incomplete
+    assert set(found.incomplete) == {True, False}
     assert np.isfinite(found.vectors).any(axis=0).sum() > 55  # not a comparison of nulls
 
 

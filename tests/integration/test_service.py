@@ -15,12 +15,13 @@ import pytest
 
 from bentos.features import FeastReader
 from feature_repo.contract import ModelContract
-from feature_repo.online import online_rows
+from feature_repo.online_states import OnlineStates
 from feature_repo.schema import Transaction, parse
 from feature_repo.settings import Settings, settings
 from feature_repo.store import apply
 from feature_repo.vector import FEATURE_SERVICE, columns
-from feature_repo.window_state import Events, code, to_us, update
+from feature_repo.window_batch import update_many
+from feature_repo.window_state import Events, code, to_us
 from feature_repo.windows import spec_of_view
 from monitoring.decision_log import LoggedDecision, read_decisions
 from monitoring.processes import Platform, at_free_ports
@@ -40,16 +41,25 @@ def fields(**changed: Any) -> dict[str, Any]:
     )
 
 
-def give_history(store: Any, view_name: str, entity: str, events: int) -> None:
-    """Put a state into the online store: events a minute apart, the latest at `LAST_PAYMENT`."""
+def give_history(
+    store: Any,
+    view_name: str,
+    entity: str,
+    events: int,
+    apart: int = MINUTE,
+    room: int = 1_000,
+    seal_above: int = 1_000,
+) -> None:
+    """Put a state into the online store: events `apart` (µs), the latest at `LAST_PAYMENT`."""
     view = store.get_stream_feature_view(view_name)
     spec = spec_of_view(view)
-    at = to_us(LAST_PAYMENT) - MINUTE * np.arange(events, dtype=np.int64)[::-1]
+    at = to_us(LAST_PAYMENT) - apart * np.arange(events, dtype=np.int64)[::-1]
     ids = np.array([code(f"past-{i}") for i in range(events)], np.int64)
     values = np.full((len(spec.values), events), 10.0)
     distinct = np.full((len(spec.distinct), events), code("shop"), np.int64)
-    state = update(spec, None, Events(at, ids, values, distinct, at)).state
-    store._get_provider().online_write_batch(store.config, view, list(online_rows(view, spec, [(entity, state)])), None)
+    made = update_many(spec, [None], np.array([events]), Events(at, ids, values, distinct, at), room, seal_above)
+    client = store._get_provider().online_store._get_client(store.config.online_store)
+    OnlineStates(client, store.config, view, spec).write([entity], made.states, made.stamps)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +71,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory, mlflow_server: str) -> It
         running.start("redis")
         store = apply(current)
         give_history(store, "card_velocity", "busy", 3)
+        give_history(store, "card_velocity", "overrun", 20, room=19)
+        give_history(store, "card_velocity", "hot", 20 * 24, apart=60 * MINUTE, seal_above=8)
         promised = tiny_model.contract(columns(store.get_feature_service(FEATURE_SERVICE)))
         tiny_model.register(mlflow_server, current.model_name, promised)
         running.start("service")
@@ -113,6 +125,23 @@ def test_a_batch_is_answered_in_order_and_as_each_would_be_alone(platform: Platf
     for item, one in zip(items, results, strict=True):
         if "error" not in one:
             assert client.post("/predict", json=item).json() | VOLATILE == one | VOLATILE
+
+
+def test_a_payment_whose_windows_lack_events_is_decided_and_says_so(client: httpx.Client):
+    told = client.post("/predict", json=fields(card_id="overrun")).json()
+    assert (told["degraded"], told["degraded_cause"], told["decision"]) == (True, "incomplete_features", "review")
+    items = [fields(transaction_id=card, card_id=card) for card in ("busy", "overrun", "hot", "new")]
+    results = client.post("/predict_batch", json={"transactions": items}).json()["results"]
+    assert [one["degraded"] for one in results] == [False, True, False, False]
+
+
+def test_of_a_sealed_state_every_event_counts(platform: Platform, client: httpx.Client):
+    before = len(decisions(platform.settings))
+    client.post("/predict", json=fields(card_id="hot"))
+    (logged,) = decisions(platform.settings)[before:]
+    seen = dict(zip(FeastReader(platform.settings).columns, logged.vector.tolist(), strict=True))
+    assert (seen["card_count_24h"], seen["card_count_30d"], seen["card_sum_amount_30d"]) == (24.0, 480.0, 4800.0)
+    assert (seen["card_nunique_merchant_id_30d"], seen["card_seconds_since_last"]) == (1.0, 90.0)
 
 
 def test_bentomls_own_lane_gives_the_same_bytes(

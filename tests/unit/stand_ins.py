@@ -76,7 +76,11 @@ class Reader:
         if self.fails:
             raise self.fails
         vectors = np.array([[one.amount / 1e3, np.nan] for one in transactions], np.float32)
-        return FeatureRows(vectors, tuple(None if one.card_id == "new" else 60.0 for one in transactions))
+        return FeatureRows(
+            vectors,
+            tuple(None if one.card_id == "new" else 60.0 for one in transactions),
+            tuple(one.card_id == "overrun" for one in transactions),
+        )
 
 
 @dataclass

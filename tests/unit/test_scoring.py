@@ -21,9 +21,11 @@ from monitoring.decision_log import decode, encode
 from tests.unit.stand_ins import COLUMNS, NOW, Log, Reader, contract, gate, model, transaction
 
 
-def rows(*probabilities: float, ages: tuple[float | None, ...] | None = None) -> FeatureRows:
+def rows(
+    *probabilities: float, ages: tuple[float | None, ...] | None = None, incomplete: tuple[bool, ...] | None = None
+) -> FeatureRows:
     vectors = np.array([[probability, np.nan] for probability in probabilities], np.float32)
-    return FeatureRows(vectors, ages or (None,) * len(probabilities))
+    return FeatureRows(vectors, ages or (None,) * len(probabilities), incomplete or (False,) * len(probabilities))
 
 
 def test_each_payment_is_decided_on_its_own_row():
@@ -80,6 +82,13 @@ def test_an_answer_says_which_model_decided_and_when():
         "latency_ms": 1.25,
         "timestamp": "2026-03-01T12:00:00Z",
     }
+
+
+def test_a_payment_whose_windows_lack_events_is_decided_and_says_so():
+    payments = [transaction(transaction_id=name) for name in ("a", "b")]
+    scored = score(model(), payments, rows(0.2, 0.9, incomplete=(False, True)))
+    told = [answer(one, model(), NOW, 1.0) for one in scored]
+    assert [(one.degraded, one.degraded_cause) for one in told] == [(False, None), (True, "incomplete_features")]
 
 
 def test_a_logged_decision_is_what_was_scored_bit_for_bit():
