@@ -10,6 +10,8 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -21,6 +23,8 @@ from monitoring import parts, platform_record, processes
 from monitoring.parts import environment
 from monitoring.processes import Platform, at_free_ports, down, status, up
 from monitoring.supervision import Part, PartFailed, Running, free_ports, start, stop, wait
+from tests.integration.logs import KafkaLog, reading
+from tests.kafka_broker import Broker
 
 # A program that ignores SIGTERM and whose grandchild, in a session of its own, does too.
 STUBBORN = """
@@ -193,6 +197,37 @@ def test_the_stream_job_is_ready_when_it_has_read_and_not_by_an_earlier_one(curr
         client.xreadgroup(current.consumer_group, "worker", {current.transactions_stream: "0"})
         assert job.ready()
         assert eventually(lambda: not parts.stream(current).ready()), "the next job has not read yet"
+
+
+def test_over_kafka_the_stream_job_is_ready_when_each_partition_was_begun_anew(current: Settings, kafka_broker: Broker):
+    log = KafkaLog(kafka_broker, partitions=2)
+    streams = {"transactions_stream": log.name, "consumer_group": log.transport().group}
+    kafka = {"transport": "kafka", "kafka_bootstrap": kafka_broker.bootstrap}
+    over_kafka = current.model_copy(update=kafka | streams)
+    first = parts.stream(over_kafka)
+    assert not first.ready(), "nobody reads"
+    with reading(log.transport()) as run:
+        assert first.ready()
+        log.publish([b"1"])
+        [record] = run.take(1)
+        with closing(log.transport().acknowledger()) as acknowledger:
+            acknowledger.acknowledge(record.partition, [record.id])
+        assert first.ready(), "it has moved on"
+    second = parts.stream(over_kafka)
+    assert not second.ready(), "an earlier job has read"
+    with reading(log.transport()):
+        assert second.ready()
+
+
+def test_a_part_whose_preparation_fails_is_not_started(tmp_path: Path):
+    ran = tmp_path / "ran"
+    part = program(tmp_path, "import sys; open(sys.argv[1], 'w')", str(ran), ready=ran.exists)
+    fails = (sys.executable, "-c", "raise SystemExit('Topic has 3 partitions, not 8')")
+    with pytest.raises(PartFailed, match="'program' cannot start: Topic has 3 partitions, not 8"):
+        start(replace(part, preparation=fails), tmp_path)
+    running = start(replace(part, preparation=(sys.executable, "-c", "")), tmp_path)
+    wait(part, running)
+    stop(running)
 
 
 STARTER = """
