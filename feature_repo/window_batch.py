@@ -12,13 +12,18 @@ from feature_repo.window_kernels import HEADER
 from feature_repo.window_layout import Layout, layout_of, words_of
 from feature_repo.window_merge import merge_many
 from feature_repo.window_sealed import SEAL_ABOVE, LargeState, Sealed, Stored
-from feature_repo.window_state import MAX_EVENTS, Events, Ints
+from feature_repo.window_state import MAX_EVENTS, Events, Ints, header
 from feature_repo.windows import WindowSpec
 
 TOGETHER = 2048
 """Events up to which a state is cheaper to merge together with others than by itself."""
 
-__all__ = ["Sealed", "Stored", "Updates", "update_many"]
+__all__ = ["Sealed", "Stored", "Updates", "stamp_of", "update_many"]
+
+
+def stamp_of(spec: WindowSpec, stored: Stored) -> int:
+    """The stamp (µs) with which to store a state."""
+    return header(spec, stored if isinstance(stored, bytes) else stored.state).stamp
 
 
 @dataclass(frozen=True)
@@ -49,35 +54,33 @@ def update_many(
     `InvalidState` for a state of another view, and for a sealed one without its ledger.
     """
     layout = layout_of(spec)
-    words = [None if isinstance(one, Sealed) else words_of(layout, spec, one, sealed=False) for one in stored]
-    width, limit = layout.width, HEADER + layout.width * min(TOGETHER, max_events)
-    alone = [
-        place
-        for place, (one, more) in enumerate(zip(words, np.asarray(counts).tolist(), strict=True))
-        if one is None or len(one) + width * more > limit
-    ]
-    if not alone:
-        small = [one if isinstance(one, bytes) else b"" for one in stored]
-        return _together(layout, spec, small, counts, events, max_events, seal_above)
-    counts = np.asarray(counts)
-    others = np.ones(len(stored), np.bool_)
-    others[alone] = False
-    small = [one if isinstance(one, bytes) else b"" for one, other in zip(stored, others, strict=True) if other]
-    rest = _together(
-        layout, spec, small, counts[others], events.where(np.repeat(others, counts)), max_events, seal_above
+    sizes = np.array(
+        [
+            0 if one is None else -1 if isinstance(one, Sealed) else len(words_of(layout, spec, one, sealed=False))
+            for one in stored
+        ],
+        np.int64,
     )
+    large = (sizes < 0) | (sizes + layout.width * counts > HEADER + layout.width * min(TOGETHER, max_events))
+    if not large.any():
+        small = [one for one in stored if isinstance(one, bytes)]
+        return _together(layout, spec, small, sizes, counts, events, max_events, seal_above)
+    alone = np.flatnonzero(large).tolist()
+    small = [one for one, by_itself in zip(stored, large, strict=True) if isinstance(one, bytes) and not by_itself]
+    others = events.where(np.repeat(~large, counts))
+    rest = _together(layout, spec, small, sizes[~large], counts[~large], others, max_events, seal_above)
     ends = np.cumsum(counts)
     for place in alone:  # ascending, so that each is put where it belongs
-        large = LargeState.of(layout, spec, stored[place])
-        large.merge(events.where(slice(ends[place] - counts[place], ends[place])), max_events, seal_above)
-        rest.states.insert(place, large.dumps())
-        rest.stamps.insert(place, int(large.words[2]))
+        one = LargeState.of(layout, spec, stored[place])
+        one.merge(events.where(slice(ends[place] - counts[place], ends[place])), max_events, seal_above)
+        rest.states.insert(place, one.dumps())
+        rest.stamps.insert(place, int(one.words[2]))
         rest = Updates(
             rest.states,
             rest.stamps,
-            rest.added + large.added,
-            rest.overflowed + large.overflowed,
-            rest.sealed + large.refused,
+            rest.added + one.added,
+            rest.overflowed + one.overflowed,
+            rest.sealed + one.refused,
         )
     return rest
 
@@ -86,14 +89,15 @@ def _together(
     layout: Layout,
     spec: WindowSpec,
     states: Sequence[bytes],
+    sizes: Ints,
     counts: Ints,
     events: Events,
     max_events: int,
     seal_above: int,
 ) -> Updates:
-    starts = np.zeros(len(states) + 1, np.int64)
-    np.cumsum([len(state) // 8 for state in states], out=starts[1:])
-    firsts = np.zeros(len(states) + 1, np.int64)
+    starts = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    firsts = np.zeros(len(sizes) + 1, np.int64)
     np.cumsum(counts, out=firsts[1:])
     words = np.frombuffer(b"".join(states), np.int64)
     out, ends, stamps, added, overflowed = merge_many(
@@ -105,6 +109,6 @@ def _together(
     parts: list[Stored] = [data[a:b] for a, b in pairwise(cuts)]
     for place in np.flatnonzero(np.diff(ends) > HEADER + layout.width * seal_above).tolist():
         large = LargeState.of(layout, spec, parts[place])
-        large.settle(max_events, seal_above)
-        parts[place] = large.dumps()
+        if large.settle(max_events, seal_above):
+            parts[place] = large.dumps()
     return Updates(parts, stamps.tolist(), int(added), int(overflowed), 0)

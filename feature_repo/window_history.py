@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_repo.window_batch import Stored, update_many
 from feature_repo.window_kernels import NEVER
 from feature_repo.window_state import Events, Floats, Ints, Slices, code, update
 from feature_repo.windows import WindowSpec
@@ -73,9 +75,21 @@ class History:
     def states(self, until: int, known: int | None = None, changed_since: int | None = None) -> dict[str, bytes]:
         """Each entity's state as of `until` (exclusive), from events known by `known`: what a stream job would hold.
 
-        With `changed_since`, only of entities that had an event, or came to know of one, at or after it.
+        With `changed_since`, only of entities that had an event, or came to know of one, at or after it. None is
+        sealed: Feast, which is to write them, has no place for a ledger.
         """
-        states: dict[str, bytes] = {}
+        return {
+            name: update(self.spec, None, events).state for name, events in self._latest(until, known, changed_since)
+        }
+
+    def stored(self, until: int, known: int | None = None) -> dict[str, Stored]:
+        """Like `states`, sealed where that pays, for a writer that has a place for ledgers (`OnlineStates`)."""
+        return {
+            name: update_many(self.spec, [None], np.array([len(events.ts)]), events).states[0]
+            for name, events in self._latest(until, known, None)
+        }
+
+    def _latest(self, until: int, known: int | None, changed_since: int | None) -> Iterator[tuple[str, Events]]:
         names = self.entities.to_pylist()
         for e, name in enumerate(names):
             begin = int(self.bounds[e])
@@ -87,8 +101,7 @@ class History:
                 continue
             latest = self.ts[keep[-1]] if not len(self.created) else max(self.ts[keep[-1]], self.created[keep].max())
             if changed_since is None or latest >= changed_since:
-                states[name] = update(self.spec, None, self._events(keep)).state
-        return states
+                yield name, self._events(keep)
 
     def _events(self, rows: npt.NDArray[np.int64]) -> Events:
         # `retention` makes older events invisible but for their instant, so most of a long history need not be hashed.

@@ -95,15 +95,16 @@ class LargeState:
             self._forget()
             self.settle(bound, seal_above)
 
-    def settle(self, bound: int, seal_above: int) -> None:
-        """Seal what pays, and drop what is beyond the bound."""
-        n = int(self.words[1])
+    def settle(self, bound: int, seal_above: int) -> bool:
+        """Seal what pays, and drop what is beyond the bound; returns whether there was any of it."""
+        before, n = self.words, int(self.words[1])
         if n > min(seal_above, bound):
             below = int(np.searchsorted(self.ts, seal_at(int(self.ts[-1]))))
             if below and (4 * below >= n or n > bound):
                 self._seal(below)
         if self.words[1] > bound:
             self._merge(self._no_events(), bound)
+        return self.words is not before
 
     def dumps(self) -> Stored:
         """What to store; the very object that was given where a sealed state has not changed."""

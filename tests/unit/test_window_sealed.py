@@ -6,9 +6,11 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from feature_repo.window_batch import Sealed, Stored, Updates, update_many
+from feature_repo.window_batch import Sealed, Stored, Updates, stamp_of, update_many
+from feature_repo.window_history import History
 from feature_repo.window_ledger import Ledger
 from feature_repo.window_state import Events, InvalidState, code, finish, header, incomplete, to_list, update
 from feature_repo.window_tiles import FINEST, seal_at
@@ -318,3 +320,25 @@ def test_the_finest_tile_is_that_of_the_shortest_window_that_has_tiles():
     assert FINEST == 15 * MINUTE
     assert seal_at(NOW) % FINEST == 0
     assert NOW - 25 * HOUR - FINEST < seal_at(NOW) <= NOW - 25 * HOUR
+
+
+def test_a_state_rebuilt_from_history_is_sealed_where_that_pays():
+    ts = NOW - 10 * MINUTE * np.arange(3_000, dtype=np.int64)[::-1]
+    events = payments(ts)
+    table = pa.table(
+        {
+            "shop_id": ["hot"] * 3_000 + ["quiet"],
+            "id": [str(n) for n in range(3_001)],
+            "amount": [*events.values[0], 1.0],
+            "card": [*(str(n) for n in events.distinct[0]), "x"],
+            "ts": pa.array([*ts, NOW - DAY]).cast(pa.timestamp("us", tz="UTC")),
+        }
+    )
+    history = History.of(SPEC, table, "ts", None)
+    stored, states = history.stored(NOW + 1), history.states(NOW + 1)
+    assert isinstance(stored["hot"], Sealed)
+    assert stored["quiet"] == states["quiet"]
+    assert answers(stored["hot"], NOW + 1) == answers(states["hot"], NOW + 1)
+    for name in ("hot", "quiet"):
+        assert stamp_of(SPEC, stored[name]) == header(SPEC, states[name]).stamp
+    assert isinstance(touch(stored["hot"], hourly(1, NOW + HOUR))[0], Sealed)
