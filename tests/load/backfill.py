@@ -23,7 +23,7 @@ from feature_repo.vector import FEATURE_SERVICE, columns, to_vector
 from feature_repo.windows import DAY
 from monitoring.processes import Platform, at_free_ports
 from tests.load.apart import apart
-from tests.load.payments import PER_DAY, ZIPF, Payments, payments
+from tests.load.payments import ALIKE, PER_DAY, Payments, payments
 from tests.load.sizes import Sizes
 from training import backfill, batch
 from training.datasets.catalogue import load_dataset
@@ -40,13 +40,13 @@ VIEWS = ["card_velocity", "merchant_velocity", *batch.BATCH_VIEWS]
 def measure(sizes: Sizes) -> dict[str, Any]:
     """The data set in full, and the cost of an event as generated histories grow."""
     found = apart(whole_dataset, sizes=asdict(sizes))
-    per_event = {str(events): apart(per_event_us, events=events, zipf=0.0) for events in sizes.backfill_events}
-    skewed = apart(per_event_us, events=sizes.backfill_skewed, zipf=ZIPF)
+    per_event = {str(events): apart(per_event_us, events=events, merchants=ALIKE) for events in sizes.backfill_events}
+    skewed = {str(events): apart(per_event_us, events=events, merchants={})["us"] for events in sizes.backfill_skewed}
     return {
         **found,
         "per_event_us": {events: cost["us"] for events, cost in per_event.items()},
         "per_event_peak_mb": {events: cost["peak_mb"] for events, cost in per_event.items()},
-        "per_event_us_skewed": {str(sizes.backfill_skewed): skewed["us"]},
+        "per_event_us_skewed": skewed,
     }
 
 
@@ -81,9 +81,9 @@ def whole_dataset(sizes: dict[str, Any]) -> dict[str, Any]:
         }
 
 
-def per_event_us(events: int, zipf: float) -> dict[str, float]:
+def per_event_us(events: int, merchants: dict[str, Any]) -> dict[str, float]:
     """Microseconds for each event of a generated history, from its rows to the vectors of all of them."""
-    drawn = payments(events, max(events // (SPAN_DAYS * PER_DAY), 1), zipf=zipf)
+    drawn = payments(events, max(events // (SPAN_DAYS * PER_DAY), 1), **merchants)
     with TemporaryDirectory(prefix="tollgate-bench-") as home:
         current = Settings(home=Path(home))
         store = apply(current)

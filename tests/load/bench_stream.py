@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     size.add_argument(
-        "--full", action="store_true", help="with ten million events, and a million rows for the stock store"
+        "--full", action="store_true", help="with ten million events, and half a million rows for the stock store"
     )
     parser.add_argument("--output", type=Path, help=f"the JSON file; default: {REPORT.relative_to(ROOT)}")
     parser.add_argument("--markdown", type=Path, metavar="JSON", help="print a report's table for the docs, no more")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ DISTINCT_MERCHANTS = 0.4
 
 ZIPF = 0.8
 """Exponent of the merchants' popularity: the first of 20,000 has 2.8 % of all payments. 0: all are alike."""
+
+ALIKE: dict[str, Any] = {"zipf": 0.0, "merchants_per_card": 2.0}
+"""Merchants as the Handbook has them: two for each card, all of them alike."""
 
 COUNTRIES = ("GB", "FR", "DE", "ES", "NL", "US")
 DELAY = 400_000
@@ -99,7 +103,14 @@ def _names(name: Callable[[int], str], numbers: Ints) -> npt.NDArray[np.object_]
 
 
 def payments(
-    count: int, cards: int, *, end: datetime | None = None, seed: int = 1, zipf: float = ZIPF, name: str = "t"
+    count: int,
+    cards: int,
+    *,
+    end: datetime | None = None,
+    seed: int = 1,
+    zipf: float = ZIPF,
+    merchants_per_card: float = DISTINCT_MERCHANTS,
+    name: str = "t",
 ) -> Payments:
     """`count` payments of so many cards at `PER_DAY` a day up to `end` (default: the last full hour)."""
     draw = np.random.default_rng(seed)
@@ -107,7 +118,7 @@ def payments(
     span = max(int(count / (cards * PER_DAY) * DAY), 10 * count)
     # Adding a payment's number to its sorted instant leaves no two at one instant.
     ts = last - span + np.sort(draw.integers(0, span - count, count)) + np.arange(count)
-    merchants = max(int(cards * DISTINCT_MERCHANTS), 10)
+    merchants = max(int(cards * merchants_per_card), 10)
     popularity = np.cumsum(np.arange(1, merchants + 1) ** -zipf)
     merchant = np.searchsorted(popularity, draw.random(count) * popularity[-1])
     return Payments(

@@ -21,21 +21,21 @@ class Sizes:
     freshness_warm_seconds: float = 5.0
 
     backfill_events: tuple[int, ...] = (100_000, 1_000_000)
-    backfill_skewed: int = 1_000_000
+    backfill_skewed: tuple[int, ...] = (1_000_000,)
     dataset: str | None = None
     dataset_events: int = 1_300_000
 
     rows: int = 1_000_000
     stock_rows: tuple[int, ...] = (100_000, 300_000)
     limited_history: int = 3_000_000
-    limited_rows: int = 100_000
+    limited_rows: int = 20_000
 
     state_cards: int = 1_000_000
     state_chunk: int = 20_000
 
 
 REPORTED = Sizes()
-FULL = replace(REPORTED, backfill_events=(100_000, 1_000_000, 10_000_000), stock_rows=(100_000, 300_000, 1_000_000))
+FULL = replace(REPORTED, backfill_events=(100_000, 1_000_000, 10_000_000), stock_rows=(100_000, 300_000, 500_000))
 QUICK = Sizes(
     stream_events=20_000,
     stream_cards=2_000,
@@ -46,7 +46,7 @@ QUICK = Sizes(
     freshness_seconds=3.0,
     freshness_warm_seconds=1.0,
     backfill_events=(5_000, 10_000),
-    backfill_skewed=10_000,
+    backfill_skewed=(10_000,),
     dataset="synthetic",
     dataset_events=10_000,
     rows=10_000,

@@ -24,10 +24,13 @@ from tests.load.sizes import Sizes
 VIEW = "card_velocity"
 WEEK = 7 * DAY
 
-BUSIEST = 100_000
-"""Payments, one a second, of the card by which the bound of a state is shown."""
+BUSIEST = 200_000
+"""Payments of the card by which the bound of a state is shown; more than a state holds."""
 
-BATCH = 1_000
+APART = 250_000
+"""µs between two of them: all lie within the exact windows, where nothing can be summed up."""
+
+BATCH = 4_000
 
 
 def measure(sizes: Sizes) -> dict[str, Any]:
@@ -92,9 +95,9 @@ def _busiest(client: Redis, writer: OnlineStates, spec: WindowSpec) -> float:
     client.flushall()
     draw = np.random.default_rng(0)
     stored: list[Any] = [None]
-    begin = to_us(last_hour()) - BUSIEST * 1_000_000
+    begin = to_us(last_hour()) - BUSIEST * APART
     for first in range(0, BUSIEST, BATCH):
-        at = begin + np.arange(first, first + BATCH) * 1_000_000
+        at = begin + np.arange(first, first + BATCH) * APART
         made = update_many(spec, stored, np.array([BATCH]), _events(draw, spec, at, BATCH))
         stored = list(made.states)
     writer.write([card_id(0)], made.states, made.stamps)

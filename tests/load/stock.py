@@ -25,7 +25,7 @@ from feast.types import Float64
 
 from tests.load.apart import MeasurementFailed, apart
 from tests.load.backfill import SPAN_DAYS
-from tests.load.payments import PER_DAY, Ints, Payments, card_id, merchant_id, payments
+from tests.load.payments import ALIKE, PER_DAY, Ints, Payments, card_id, merchant_id, payments
 
 STORES = {"ours": "feature_repo.offline_store.TollgateOfflineStore", "stock": "duckdb"}
 VIEWS = {"card_stats": "card", "merchant_stats": "merchant"}
@@ -72,7 +72,7 @@ def _both(rows: int) -> dict[str, Any]:
 
 def make(folder: str, rows: int) -> dict[str, int]:
     """Write the tables of both views and the rows to ask about, `rows` of each."""
-    drawn = payments(2 * rows, max(2 * rows // (SPAN_DAYS * PER_DAY), 1))
+    drawn = payments(2 * rows, max(2 * rows // (SPAN_DAYS * PER_DAY), 1), **ALIKE)
     known, asked = np.arange(0, 2 * rows, 2), np.arange(1, 2 * rows, 2)
     value = np.random.default_rng(4).random((2, rows))
     for view, entity in VIEWS.items():

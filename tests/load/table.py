@@ -77,7 +77,8 @@ def _backfill(part: Report) -> Iterator[Line]:
     costs = part["per_event_us"]
     for count, us in costs.items():
         yield Line(f"  µs/event of {int(count):,}", f"{us:,.1f}")
-    first, *_, last = costs.values()
+    values = list(costs.values())
+    first, last = values[0], values[-1]
     ratio = last / first
     what = "  largest against smallest"
     yield Line(what, f"{last:,.1f}", f"{first:,.1f}", f"{ratio:.2f}", f"<= {FLAT}", ratio <= FLAT)
