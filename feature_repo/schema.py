@@ -80,7 +80,10 @@ def _only_rfc_3339(value: Any) -> Any:
 def _to_utc(value: datetime) -> datetime:
     if value < EARLIEST:
         raise ValueError(f"must not be before {EARLIEST:%Y-%m-%d}")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie within the years 2000 to 9999 in UTC") from None
 
 
 Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_only_rfc_3339), AfterValidator(_to_utc)]
