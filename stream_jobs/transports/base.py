@@ -8,8 +8,7 @@ it gives each record once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bytewax.inputs import Source
 
@@ -23,13 +22,13 @@ COUNTED = 10_000
 LAST_INSTANT = 253_402_300_799_999_999
 """The end of the year 9999, µs: a sender's word beyond it is none."""
 
+_DIGITS = len(str(LAST_INSTANT))
 
 End = Any
 """A place in a log, in its transport's own terms."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One message as the transport holds it. `partition` and `id` identify it; instants are µs since 1970 UTC.
 
     `ingested_at` is when the platform first had the event: the sender's word, or else `appended_at`, when the transport
@@ -110,10 +109,16 @@ class Transport(Protocol):
     def backlog(self) -> Backlog:
         """What the group has yet to do, of its own connection."""
 
+    def rewind(self, to: str) -> None:
+        """Have this group given again whatever group `to` has not acknowledged; no job may be reading for this one.
+
+        What neither has acknowledged is given once. Where this group is behind the other already, nothing changes.
+        """
+
 
 def sender_instant(stated: bytes | None) -> int | None:
     """The instant that a sender states as text of µs since 1970 UTC; None where it states none that can be read."""
-    if not stated or len(stated) > len(str(LAST_INSTANT)) or not stated.isdigit():
+    if not stated or len(stated) > _DIGITS or not stated.isdigit():
         return None
     instant = int(stated)
     return instant if instant <= LAST_INSTANT else None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from feature_repo.settings import Settings
-from stream_jobs.transports.base import Transport
 from stream_jobs.transports.kafka import Kafka
 from stream_jobs.transports.redis_streams import RedisStreams
 
 
-def transport(current: Settings, group: str) -> Transport:
+def transport(current: Settings, group: str) -> Kafka | RedisStreams:
     """The transport of transactions for one consumer group; it connects to nothing yet."""
     stream, dead_letters = current.transactions_stream, current.dead_letter_stream
     if current.transport == "kafka":

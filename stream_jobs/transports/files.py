@@ -32,6 +32,12 @@ def _position(file: Path) -> int:
     return int(file.read_text()) if file.exists() else 0
 
 
+def _reach(file: Path, position: int) -> None:
+    whole = file.with_name(f"{file.name}.new")
+    whole.write_text(str(position))
+    os.replace(whole, file)
+
+
 class _Partition(StatefulSourcePartition[Record, str]):
     def __init__(self, path: Path, position: Path, bound: int) -> None:
         self._path, self._position, self._bound = path, position, bound
@@ -111,9 +117,7 @@ class _Acknowledger:
         for identifier in ids:
             self._prefix.done(*span(identifier))
         if self._prefix.end > before:
-            whole = self._position.with_name(f"{self._position.name}.new")
-            whole.write_text(str(self._prefix.end))
-            os.replace(whole, self._position)
+            _reach(self._position, self._prefix.end)
 
     def bury(self, records: Sequence[tuple[Record, str]]) -> None:
         with self._dead_letters.open("a") as file:
@@ -190,3 +194,8 @@ class JsonLines:
 
     def backlog(self) -> Backlog:
         return _Backlog(self.path, self.position)
+
+    def rewind(self, to: str) -> None:
+        there = _position(JsonLines(self.path, to).position)
+        if there < _position(self.position):
+            _reach(self.position, there)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from bytewax.inputs import FixedPartitionedSource
 from confluent_kafka import Producer, TopicPartition
 
 from stream_jobs.transports.base import IN_FLIGHT, Acknowledger, Backlog, End, Publisher, Record
-from stream_jobs.transports.kafka_client import CALL, KafkaFailed, committed, consumer, patiently, positions
+from stream_jobs.transports.kafka_client import CALL, KafkaFailed, commit, committed, consumer, patiently, positions
 from stream_jobs.transports.kafka_committer import Committer
 from stream_jobs.transports.kafka_producer import connect, deliver, publish
 from stream_jobs.transports.kafka_source import KafkaPartition
@@ -159,3 +159,24 @@ class Kafka:
 
     def backlog(self) -> Backlog:
         return _Backlog(self.bootstrap, self.topic, self.group)
+
+    def rewind(self, to: str) -> None:
+        count = partitions_of(self.bootstrap, self.topic)
+        if count is None:
+            raise missing_topic(self.bootstrap, self.topic)
+        places = [TopicPartition(self.topic, number) for number in range(count)]
+        ours, other = (consumer(self.bootstrap, group) for group in (self.group, to))
+        try:
+            here, there = (patiently(f"Rewind to '{to}'", partial(positions, one, places)) for one in (ours, other))
+            oldest = [other.get_watermark_offsets(place, CALL)[0] for place in places]
+            wanted = [first if at is None else at for at, first in zip(there, oldest, strict=True)]
+            back = [
+                TopicPartition(place.topic, place.partition, at)
+                for place, now, at in zip(places, here, wanted, strict=True)
+                if now is not None and at < now
+            ]
+            if back:
+                patiently(f"Rewind of '{self.group}'", partial(commit, ours, back))
+        finally:
+            ours.close()
+            other.close()

@@ -123,8 +123,12 @@ class KafkaPartition(StatefulSourcePartition[Record, str]):
         identifier = span_id(self._next, offset)
         self._next = offset + 1
         appended = message.timestamp()[1] * 1_000
+        stated = None
         headers: Any = message.headers() or ()
-        stated = sender_instant(next((value for name, value in headers if name == "ingested_at"), None))
+        for name, text in headers:
+            if name == "ingested_at":
+                stated = sender_instant(text)
+                break
         value: Any = message.value()
         return Record(self._name, identifier, value or b"", appended if stated is None else stated, appended)
 

@@ -250,3 +250,30 @@ class RedisStreams:
 
     def backlog(self) -> Backlog:
         return _Backlog(self.url, self.stream, self.group)
+
+    def rewind(self, to: str) -> None:
+        client = connect(self.url)
+        try:
+            found: Any = client.xinfo_groups(self.stream) if client.exists(self.stream) else []
+            groups = {entry["name"].decode(): entry for entry in found}
+            if self.group not in groups:
+                return
+            there = "0-0"
+            if to in groups:
+                there = groups[to]["last-delivered-id"].decode()
+                waiting: Any = client.xpending_range(self.stream, to, "-", "+", 1)
+                if waiting:  # all before the first that waits is done
+                    there = _before(waiting[0]["message_id"].decode())
+            if _order(there) < _order(groups[self.group]["last-delivered-id"].decode()):
+                ours: Any = client.xpending_range(self.stream, self.group, f"({there}", "+", 10_000_000)
+                if ours:  # or they would be given twice
+                    client.xack(self.stream, self.group, *(entry["message_id"] for entry in ours))
+                client.xgroup_setid(self.stream, self.group, there)
+        finally:
+            client.close()
+
+
+def _before(entry: str) -> str:
+    """An id below which nothing is left out: the greatest below `entry`, as far as ids go."""
+    milliseconds, number = _order(entry)
+    return f"{milliseconds}-{number - 1}" if number else f"{milliseconds - 1}-{2**64 - 1}"

@@ -392,3 +392,40 @@ def test_a_job_that_is_killed_again_and_again_has_had_everything(log: Log, tmp_p
     had = Counter(kept.read_bytes().splitlines())
     assert set(had) == set(sent)
     assert max(had.values()) <= 4  # once in each life of the job at the most
+
+
+def test_a_group_set_back_gets_again_what_the_other_has_not_done(log: Log) -> None:
+    log.publish(numbered(100))
+    for group, done in (("history", 40), ("job", 90)):
+        with reading(log.transport(group)) as run:
+            given = run.take(100)
+        with closing(log.transport(group).acknowledger()) as acknowledger:
+            acknowledger.acknowledge(given[0].partition, [record.id for record in given[:done]])
+    back = log.transport("job").rewind
+    back(log.transport("history").group)
+    with reading(log.transport("job")) as run:
+        assert bodies(run.take(60)) == numbered(60, 40)
+        assert run.rest() == []
+
+
+def test_a_group_is_never_set_forward(log: Log) -> None:
+    log.publish(numbered(50))
+    log.transport("job").rewind(log.transport("history").group)  # neither has ever read
+    for group, done in (("history", 30), ("job", 10)):
+        with reading(log.transport(group)) as run:
+            given = run.take(50)
+        with closing(log.transport(group).acknowledger()) as acknowledger:
+            acknowledger.acknowledge(given[0].partition, [record.id for record in given[:done]])
+    log.transport("job").rewind(log.transport("history").group)
+    with reading(log.transport("job")) as run:
+        assert sorted(bodies(run.take(40)), key=int) == numbered(40, 10)
+        assert run.rest() == []
+
+
+def test_a_group_is_set_back_to_the_beginning_when_the_other_never_read(log: Log) -> None:
+    log.publish(numbered(20))
+    with reading(log.transport("job")) as run:
+        acknowledge(log, run.take(20))
+    log.transport("job").rewind(log.transport("history").group)
+    with reading(log.transport("job")) as run:
+        assert bodies(run.take(20)) == numbered(20)
