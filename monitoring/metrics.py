@@ -134,6 +134,13 @@ class Catalogue:
         action="Find the entity in the job's log: a test card, or a merchant that needs a larger state",
         view="the stream feature views",
     )
+    state_sealed = counter(
+        "fraud_state_events_sealed_total",
+        "events",
+        meaning="Events older than what an entity's window state can still tell from a duplicate; not counted in it",
+        action="A partition of the log is days behind the others: let it catch up, then run `make rebuild-online`",
+        view="the stream feature views",
+    )
     feature_drift = gauge(
         "fraud_feature_drift",
         "distance",

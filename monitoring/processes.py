@@ -105,11 +105,11 @@ def up(current: Settings, names: Sequence[str] = STORES) -> dict[str, Running]:
         return {name: running[name] for name in names}
 
 
-def down(current: Settings) -> list[str]:
-    """Stop what `up` left running, the last started first, and return the names of the parts that were alive."""
+def down(current: Settings, names: Sequence[str] = ()) -> list[str]:
+    """Stop what `up` left running (default: all), the last started first; returns the parts that were alive."""
     stopped = []
     with platform_record.locked(current) as running:
-        for name in reversed(list(running)):
+        for name in [name for name in reversed(running) if not names or name in names]:
             if running[name].alive():
                 stopped.append(name)
             stop(running.pop(name))

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry, Histogram
 
-from monitoring.declaration import Metric, declared
+from monitoring.declaration import Metric, declared, observe_many
 from monitoring.metrics import AMOUNT_MEMORY, Catalogue, decayed_mean, markdown, metrics, record_amounts
 
 ENTRIES = list(declared(Catalogue))
@@ -157,3 +159,21 @@ def test_the_table_lists_every_metric_once():
     assert all(row.count("|") == 7 for row in rows)
     for entry in ENTRIES:
         assert table.count(f"| `{entry.name}` |") == 1
+
+
+def test_many_observations_at_once_leave_what_each_alone_would():
+    bounds = (0.1, 1.0, 2.5)
+    values = np.array([0.0, 0.1, 0.1000001, 1.0, 2.0, 2.5, 2.6, 1e9])
+    one, many = (Histogram(f"h_{n}", "help", buckets=bounds, registry=CollectorRegistry()) for n in ("one", "many"))
+    for value in values:
+        one.observe(value)
+    observe_many(many, values[:3])
+    observe_many(many, values[3:])
+    observe_many(many, values[:0])
+
+    def samples(made: Histogram) -> list[tuple[str, dict[str, str], float]]:
+        (family,) = made.collect()
+        found = [(s.name.split("_", 2)[2], s.labels, s.value) for s in family.samples]
+        return [sample for sample in found if sample[0] != "created"]
+
+    assert samples(many) == samples(one)
