@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     allowed_lateness: timedelta = timedelta(minutes=10)
     transactions_stream: str = "transactions"
     decisions_stream: str = "decisions"
+    feature_updates: bool = Field(default=False, description="Publish each fresh state's features as they change")
     feature_updates_stream: str = "feature-updates"
     dead_letter_stream: str = "transactions.dead"
     consumer_group: str = "velocity"

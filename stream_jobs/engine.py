@@ -7,48 +7,40 @@ crash is counted once. Nothing here knows of cards or fraud.
 
 from __future__ import annotations
 
-import zlib
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
-from feature_repo.online import entity_key, key_field, online_rows
-from feature_repo.transformations import state_field
-from feature_repo.window_state import Events, code, update
+from feature_repo.online import key_field
+from feature_repo.online_states import OnlineStates
+from feature_repo.window_batch import Stored, update_many
 from feature_repo.windows import WindowSpec, is_windowed, spec_of_view
-from stream_jobs.transports.base import Record
+from stream_jobs.blocks import SHARDS, Part
 
-SHARDS = 8
-"""Shards of each view: the unit that moves between workers."""
-
-CACHED_STATES = 200_000
-"""States a shard keeps in memory; the longest unused go first, and are loaded again when needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A valid event: its record, its fields, its time and the time it was first had (µs since 1970 UTC)."""
-
-    record: Record
-    fields: Mapping[str, Any]
-    ts: int
-    ingested_at: int
+CACHE_BYTES = 512 * 1024 * 1024
+"""What the states that one worker keeps in memory may take; the longest unused go first, and are loaded again."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """States of one view after a batch, and the records they account for."""
+    """States of one view after a batch of parts, and what became of the parts' events.
+
+    `states` and `stamps` are in the order of `entities`. `added` events count in a state now; `sealed` ones came too
+    late to be told from a repetition, and count only if they are one; `overflowed` ones had to leave for want of room.
+    """
 
     view: str
-    states: dict[str, bytes]
-    records: list[Record]
+    entities: list[str]
+    states: list[Stored]
+    stamps: list[int]
+    parts: list[Part]
     added: int
     overflowed: int
+    sealed: int
 
 
 class Plan:
@@ -84,91 +76,88 @@ class Plan:
             key_field(view)
         return {name: spec_of_view(view) for name, view in self.views.items()}
 
-    def load(self, view: str, entities: Sequence[str]) -> dict[str, bytes]:
-        """The states that the online store has of these entities."""
-        spec = self.specs[view]
-        keys = [entity_key(self.views[view], spec, name) for name in entities]
-        feature = state_field(view)
-        store = self.store._get_provider().online_store
-        rows = store.online_read(self.store.config, self.views[view], keys, [feature])
+    @cached_property
+    def states(self) -> dict[str, OnlineStates]:
+        """Each view's states in the online store."""
+        online = self.store._get_provider().online_store
+        client = online._get_client(self.store.config.online_store)
         return {
-            name: values[feature].bytes_val
-            for name, (_, values) in zip(entities, rows, strict=True)
-            if values and values[feature].HasField("bytes_val")
+            name: OnlineStates(client, self.store.config, view, self.specs[name]) for name, view in self.views.items()
         }
 
-    def write(self, view: str, states: Mapping[str, bytes]) -> None:
-        """Put states into the online store."""
-        rows = list(online_rows(self.views[view], self.specs[view], states.items()))
-        provider = self.store._get_provider()
-        provider.online_store.online_write_batch(self.store.config, self.views[view], rows, None)
+    def load(self, view: str, entities: Sequence[str]) -> list[Stored | None]:
+        """The states that the online store has of these entities, None where it has none."""
+        return list(self.states[view].read(entities))
+
+    def write(self, view: str, entities: Sequence[str], states: Sequence[Stored], stamps: Sequence[int]) -> None:
+        """Put states into the online store; the caller is the only writer of these entities."""
+        self.states[view].write(entities, states, stamps)
 
 
-def fan_out(plan: Plan, events: Iterable[Event]) -> Iterable[tuple[str, tuple[str, str, Event]]]:
-    """Each event once for each view: `(shard, (view, entity, event))`."""
-    for event in events:
-        for name, spec in plan.specs.items():
-            entity = str(event.fields[spec.join_key])
-            yield f"{name}/{zlib.crc32(entity.encode()) % SHARDS}", (name, entity, event)
-
-
-class ShardLogic(StatefulBatchLogic[tuple[str, str, Event], Written, None]):
+class ShardLogic(StatefulBatchLogic[Part, Written, None]):
     """The states of one shard of one view."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        self._cache = _Cache()
 
-    def on_batch(self, batch: list[tuple[str, str, Event]]) -> tuple[Iterable[Written], bool]:
+    def on_batch(self, batch: list[Part]) -> tuple[Iterable[Written], bool]:
         """Merge a batch; the result holds each touched entity's state once, as it is after the whole batch.
 
         Raises `InvalidState` where the online store has bytes that the view as it is declared now cannot read: to start
         again from nothing would give wrong numbers for as long as the longest window, in silence.
         """
-        view = batch[0][0]
+        view = batch[0].view
         spec = self._plan.specs[view]
-        by_entity: defaultdict[str, list[Event]] = defaultdict(list)
-        for _, entity, event in batch:
-            by_entity[entity].append(event)
-        missing = [entity for entity in by_entity if entity not in self._cache]
-        if missing:
-            self._cache.update(self._plan.load(view, missing))
-        states: dict[str, bytes] = {}
-        added = overflowed = 0
-        for entity, events in by_entity.items():
-            merged = update(spec, self._cache.get(entity), as_events(spec, events))
-            added, overflowed = added + merged.added, overflowed + merged.overflowed
-            states[entity] = self._cache[entity] = merged.state
-            self._cache.move_to_end(entity)
-        while len(self._cache) > CACHED_STATES:
-            self._cache.popitem(last=False)
-        return [Written(view, states, [event.record for _, _, event in batch], added, overflowed)], self.RETAIN
+        states: dict[str, tuple[Stored, int]] = {}
+        missing = list(dict.fromkeys(name for part in batch for name in part.entities if name not in self._cache))
+        # What was loaded must outlast this batch, however small the cache.
+        loaded = dict(zip(missing, self._plan.load(view, missing), strict=True)) if missing else {}
+        added = overflowed = sealed = 0
+        for part in batch:
+            before = [
+                states[name][0] if name in states else loaded[name] if name in loaded else self._cache[name]
+                for name in part.entities
+            ]
+            after = update_many(spec, before, part.counts, part.events)
+            added, overflowed, sealed = added + after.added, overflowed + after.overflowed, sealed + after.sealed
+            states.update(zip(part.entities, zip(after.states, after.stamps, strict=True), strict=True))
+        self._cache.put((name, state) for name, (state, _) in states.items())
+        found = list(states.values())
+        return [
+            Written(
+                view, list(states), [s for s, _ in found], [at for _, at in found], batch, added, overflowed, sealed
+            )
+        ], self.RETAIN
 
     def snapshot(self) -> None:
         """Nothing: the online store has it."""
         return
 
 
-def as_events(spec: WindowSpec, events: Sequence[Event]) -> Events:
-    """Columns of one entity's events; a null number is NaN, a null text has code 0, and an integer is as its text."""
-    n = len(events)
-    values = np.empty((len(spec.values), n), np.float64)
-    for k, column in enumerate(spec.values):
-        values[k] = [np.nan if (x := event.fields[column]) is None else x for event in events]
-    distinct = np.empty((len(spec.distinct), n), np.int64)
-    for m, column in enumerate(spec.distinct):
-        distinct[m] = [code(_text(event.fields[column])) for event in events]
-    return Events(
-        ts=np.array([event.ts for event in events], np.int64),
-        ids=np.array([code(_text(event.fields[spec.event_id])) for event in events], np.int64),
-        values=values,
-        distinct=distinct,
-        ingest=np.array([event.ingested_at for event in events], np.int64),
-    )
+class _Cache:
+    """States by entity, the latest used last, of a bounded size in bytes."""
+
+    def __init__(self) -> None:
+        self._states: OrderedDict[str, Stored] = OrderedDict()
+        self._bytes = 0
+
+    def __contains__(self, entity: str) -> bool:
+        return entity in self._states
+
+    def __getitem__(self, entity: str) -> Stored:
+        return self._states[entity]
+
+    def put(self, states: Iterable[tuple[str, Stored]]) -> None:
+        """Keep these, and let go what is over the bound."""
+        for entity, state in states:
+            before = self._states.pop(entity, None)
+            self._bytes += _size(state) - (0 if before is None else _size(before))
+            self._states[entity] = state
+        while self._bytes > CACHE_BYTES // (2 * SHARDS) and self._states:
+            self._bytes -= _size(self._states.popitem(last=False)[1])
 
 
-def _text(value: Any) -> str | None:
-    """The text that stands for a value, the same as history's; null stays null."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return None if value is None else str(value)
+def _size(state: Stored) -> int:
+    """Bytes that a cached state takes, with what Python adds to an entry."""
+    return 300 + (len(state) if isinstance(state, bytes) else len(state.state) + len(state.ledger))

@@ -19,12 +19,11 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
-from feature_repo.schema import HISTORY_SCHEMA, InvalidTransaction, category_or_other, parse_json
+from feature_repo.schema import HISTORY_SCHEMA, TIMESTAMP, category_or_other
 from feature_repo.settings import Settings
 from feature_repo.sources import append
 from feature_repo.store import feature_store
-from feature_repo.window_state import from_us, to_us
-from feature_repo.windows import microseconds
+from stream_jobs.payments import read
 from stream_jobs.transports.base import Acknowledger, Record, Transport
 
 ROWS = 20_000
@@ -67,19 +66,15 @@ class _Buffer(StatefulBatchLogic[Record, list[Record], None]):
 
 
 def as_rows(records: list[Record], current: Settings) -> pa.Table:
-    """The valid transactions among the records, in the schema of history; the velocity job buries the others."""
-    rows = []
-    for record in records:
-        try:
-            transaction = parse_json(record.body)
-        except InvalidTransaction:
-            continue
-        behind = record.ingested_at - to_us(transaction.timestamp)  # a sender's nonsense may be beyond any datetime
-        if -microseconds(current.max_future) <= behind <= microseconds(current.allowed_lateness):
-            category = category_or_other(transaction.merchant_category)
-            known = {"merchant_category": category, "ingested_at": from_us(record.ingested_at)}
-            rows.append(transaction.__dict__ | known)
-    return pa.Table.from_pylist(rows, schema=HISTORY_SCHEMA)
+    """The valid payments among the records, in the schema of history; the velocity job buries the others."""
+    found = read(records, current.allowed_lateness, current.max_future)
+    columns: dict[str, Any] = {
+        "timestamp": pa.array(found.ts, pa.int64()).cast(TIMESTAMP),
+        "ingested_at": pa.array(found.ingested_at()).cast(TIMESTAMP),
+        "merchant_category": [category_or_other(category) for category in found.column("merchant_category")],
+    }
+    arrays = [columns[name] if name in columns else found.column(name) for name in HISTORY_SCHEMA.names]
+    return pa.table(arrays, schema=HISTORY_SCHEMA)
 
 
 class _PartSink(DynamicSink[tuple[str, list[Record]]]):

@@ -9,72 +9,66 @@ two writers each would overwrite what the other has counted.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import bytewax.operators as op
+import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from prometheus_client import start_http_server
 
-from feature_repo.schema import InvalidTransaction, parse_json
 from feature_repo.settings import Settings, settings
 from feature_repo.store import feature_store
-from feature_repo.window_state import to_us
-from feature_repo.windows import microseconds
+from monitoring.declaration import observe_many
 from monitoring.metrics import metrics
-from stream_jobs.engine import Event, Plan, ShardLogic, Written, fan_out
+from stream_jobs.blocks import Part, columns, fan_out
+from stream_jobs.engine import Plan, ShardLogic, Written
 from stream_jobs.history import write_history
+from stream_jobs.payments import Payments, read
 from stream_jobs.transports.base import Acknowledger, Record, Transport
 from stream_jobs.transports.configured import transport as configured
+from stream_jobs.updates import FeatureUpdates
 
 STREAM_SOURCE = "transactions_stream"
 
-Parsed = Event | tuple[Record, str]
-"""A valid event, or a record with the reason why it is none."""
+
+@dataclass(frozen=True)
+class Receipt:
+    """Word about a block: the `parts` it has come apart into with the ids of its records, or that one is written."""
+
+    block: str
+    parts: int = 0
+    ids: tuple[str, ...] = ()
 
 
-def parse(record: Record, lateness: timedelta, skew: timedelta) -> Parsed:
-    """A record as an event. Too late or too early is measured against when the event was first had, not against others,
-    so that it does not depend on what else arrived."""
-    try:
-        transaction = parse_json(record.body, subject=f"in record {record.id}")
-    except InvalidTransaction as error:
-        return record, f"invalid: {error}"
-    ts = to_us(transaction.timestamp)
-    behind = record.ingested_at - ts
-    if behind > microseconds(lateness):
-        return record, f"late: {behind / 1e6:.6f} s behind; at most {lateness} is allowed"
-    if -behind > microseconds(skew):
-        return record, f"early: {-behind / 1e6:.6f} s ahead; at most {skew} is allowed"
-    return Event(record, transaction.__dict__, ts, record.ingested_at)
+class _CountDown(StatefulBatchLogic[Receipt, list[str], None]):
+    """Which blocks of a partition are written in all their parts; their records are done."""
 
+    def __init__(self) -> None:
+        self._announced: dict[str, Receipt] = {}
+        self._written: defaultdict[str, int] = defaultdict(int)
 
-class _CountDown(StatefulBatchLogic[tuple[str, int], list[str], None]):
-    """Which records of a partition every view has accounted for; views are bits, `all_views` has them all set.
-
-    Bits and not numbers, because a transport may deliver a record again before every view has had it the first time.
-    """
-
-    def __init__(self, all_views: Callable[[], int]) -> None:
-        self._all_views = all_views
-        self._open: dict[str, int] = {}
-
-    def on_batch(self, batch: list[tuple[str, int]]) -> tuple[Iterable[list[str]], bool]:
-        done = []
-        wanted = self._all_views()
-        for record, views in batch:
-            accounted = self._open.pop(record, 0) | views
-            if accounted == wanted:
-                done.append(record)
+    def on_batch(self, batch: list[Receipt]) -> tuple[Iterable[list[str]], bool]:
+        touched: dict[str, None] = {}
+        for receipt in batch:
+            touched[receipt.block] = None
+            if receipt.ids:
+                self._announced[receipt.block] = receipt
             else:
-                self._open[record] = accounted
+                self._written[receipt.block] += 1
+        done: list[str] = []
+        for block in touched:
+            whole = self._announced.get(block)
+            if whole is not None and self._written[block] == whole.parts:
+                done += whole.ids
+                del self._announced[block], self._written[block]
         return ([done] if done else []), self.RETAIN
 
     def snapshot(self) -> None:
@@ -88,52 +82,80 @@ class _Steps:
 
     plan: Plan
     transport: Transport
-    metrics_port: int | None
+    current: Settings
+    _serving: threading.Event = field(default_factory=threading.Event)
 
-    def start(self, worker: int) -> None:
-        """Before the first record: refuse what cannot be executed, and serve metrics to this machine."""
-        specs = self.plan.specs
-        for view in specs:
+    def start(self) -> None:
+        """Before the first record: refuse what cannot be executed, and serve this process's metrics to the machine."""
+        for view in self.plan.specs:
             metrics.state_overflow.labels(view=view)
-        if worker == 0 and self.metrics_port is not None:
-            start_http_server(self.metrics_port, addr="127.0.0.1")
-
-    @cached_property
-    def bits(self) -> dict[str, int]:
-        """A bit for each view."""
-        return {view: 1 << place for place, view in enumerate(self.plan.specs)}
-
-    def all_views(self) -> int:
-        """The bits of all views."""
-        return sum(self.bits.values())
+            metrics.state_sealed.labels(view=view)
+        if self.current.stream_metrics_port is not None and not self._serving.is_set():
+            self._serving.set()
+            start_http_server(self.current.stream_metrics_port, addr="127.0.0.1")
 
     @cached_property
     def _acknowledger(self) -> Acknowledger:
         return self.transport.acknowledger()
 
-    def bury(self, dead: list[tuple[Record, str]]) -> Iterable[tuple[str, tuple[str, int]]]:
-        self._acknowledger.bury(dead)
-        for record, reason in dead:
+    @cached_property
+    def _updates(self) -> FeatureUpdates | None:
+        return FeatureUpdates(self.current) if self.current.feature_updates else None
+
+    @cached_property
+    def _columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for spec in self.plan.specs.values() for name in columns(spec)))
+
+    def read(self, records: list[Record]) -> Iterable[tuple[str, Part | Receipt]]:
+        """The parts of the records' blocks, each to its shard, and before them what each partition's block holds.
+
+        A record that is no valid payment is buried here, before its block can be done.
+        """
+        by_partition: defaultdict[str, list[Record]] = defaultdict(list)
+        for record in records:
+            by_partition[record.partition].append(record)
+        for partition, of_one in by_partition.items():
+            found = read(of_one, self.current.allowed_lateness, self.current.max_future)
+            self._bury(found)
+            block = found.block(partition, self._columns)
+            parts = list(fan_out(self.plan.specs, block)) if found.payments else []
+            yield partition, Receipt(block.name, len(parts), tuple(record.id for record in of_one))
+            yield from parts
+
+    def _bury(self, found: Payments) -> None:
+        if found.dead:
+            self._acknowledger.bury(found.dead)
+        for _, reason in found.dead:
             metrics.dead_letters.labels(reason=reason.split(":", 1)[0]).inc()
             metrics.stream_events.labels(outcome="dead").inc()
-            yield record.partition, (record.id, self.all_views())
 
-    def write(self, batch: list[tuple[str, Written]]) -> Iterable[tuple[str, tuple[str, int]]]:
-        by_view: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+    def write(self, batch: list[tuple[str, Written]]) -> Iterable[tuple[str, Receipt]]:
+        """Put the states of a batch online; a receipt for each part that is in them."""
+        by_view: defaultdict[str, list[Written]] = defaultdict(list)
         for _, written in batch:
-            by_view[written.view] |= written.states
-        for view, states in by_view.items():
-            self.plan.write(view, states)
+            by_view[written.view].append(written)
+        for view, several in by_view.items():
+            latest = {
+                entity: (state, stamp)
+                for written in several
+                for entity, state, stamp in zip(written.entities, written.states, written.stamps, strict=True)
+            }
+            states = [state for state, _ in latest.values()]
+            self.plan.write(view, list(latest), states, [stamp for _, stamp in latest.values()])
+            if self._updates is not None:
+                self._updates.publish(view, self.plan.specs[view], list(latest), states)
         now = time.time()
         first = next(iter(self.plan.specs))
         for _, written in batch:
             metrics.state_overflow.labels(view=written.view).inc(written.overflowed)
+            metrics.state_sealed.labels(view=written.view).inc(written.sealed)
+            events = sum(len(part.appended_at) for part in written.parts)
             if written.view == first:
                 metrics.stream_events.labels(outcome="applied").inc(written.added)
-                metrics.stream_events.labels(outcome="duplicate").inc(len(written.records) - written.added)
-            for record in written.records:
-                metrics.feature_freshness.observe(max(now - record.appended_at / 1e6, 0.0))
-                yield record.partition, (record.id, self.bits[written.view])
+                metrics.stream_events.labels(outcome="duplicate").inc(events - written.added)
+            for part in written.parts:
+                observe_many(metrics.feature_freshness, np.maximum(now - part.appended_at / 1e6, 0.0))
+                yield part.partition, Receipt(part.block)
 
 
 class _AckSink(DynamicSink[tuple[str, list[str]]]):
@@ -141,7 +163,7 @@ class _AckSink(DynamicSink[tuple[str, list[str]]]):
         self._steps = steps
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> StatelessSinkPartition[Any]:
-        self._steps.start(worker_index)
+        self._steps.start()
         return _AckPartition(self._steps.transport.acknowledger())
 
 
@@ -160,23 +182,19 @@ class _AckPartition(StatelessSinkPartition[tuple[str, list[str]]]):
 def build_flow(transport: Transport, current: Settings, plan: Plan | None = None) -> Dataflow:
     """The dataflow from a transport's records to fresh features in the online store."""
     plan = plan or Plan(lambda: feature_store(current), STREAM_SOURCE)
-    steps = _Steps(plan, transport, current.stream_metrics_port)
+    steps = _Steps(plan, transport, current)
     flow = Dataflow("velocity")
     records = op.input("records", flow, transport.source())
     # Record
-    parsed = op.map("parse", records, lambda r: parse(r, current.allowed_lateness, current.max_future))
-    # Event | (Record, reason)
-    ways = op.branch("valid", parsed, lambda p: isinstance(p, Event))
-    buried = op.flat_map_batch("bury", ways.falses, steps.bury)
-    # (partition, (record id, bits of the views that have accounted for it))
-    sharded = op.flat_map_batch("fan out", ways.trues, lambda events: fan_out(plan, events))
-    # (shard, (view, entity, Event))
-    merged = op.stateful_batch("merge", sharded, lambda _: ShardLogic(plan))
+    read = op.flat_map_batch("read", records, steps.read)
+    # (shard, Part) | (partition, Receipt)
+    ways = op.branch("parts", read, lambda item: isinstance(item[1], Part))
+    merged = op.stateful_batch("merge", ways.trues, lambda _: ShardLogic(plan))
     # (shard, Written)
     written = op.flat_map_batch("write online", merged, steps.write)
-    # (partition, (record id, bit of the view))
-    accounted: KeyedStream[tuple[str, int]] = op.merge("accounted", buried, written)
-    done = op.stateful_batch("count down", accounted, lambda _: _CountDown(steps.all_views))
+    # (partition, Receipt)
+    accounted: KeyedStream[Receipt] = op.merge("accounted", ways.falses, written)
+    done = op.stateful_batch("count down", accounted, lambda _: _CountDown())
     # (partition, [record id])
     op.output("acknowledge", done, _AckSink(steps))
     return flow

@@ -23,8 +23,8 @@ from feature_repo.context import AT
 from feature_repo.store import connection_string
 from feature_repo.window_state import to_us
 from feature_repo.windows import UnsupportedAggregation, spec_of_view
-from stream_jobs.engine import Event, Plan, ShardLogic, fan_out
-from stream_jobs.transports.base import Record
+from stream_jobs.blocks import Block, block_name, fan_out
+from stream_jobs.engine import Plan, ShardLogic
 from tests.parity.oracle import brute_force, differences
 from tests.parity.three_ways import unequal
 
@@ -120,23 +120,26 @@ def rides(count: int) -> pd.DataFrame:
     return rows[rows["created"] <= to_us(NOW)].reset_index(drop=True)
 
 
-def as_event(ride: dict[str, Any]) -> Event:
-    record = Record("rides", str(ride["ride_id"]), b"", ride["created"], ride["created"])
-    tip = None if ride["tip"] != ride["tip"] else ride["tip"]
-    return Event(record, ride | {"tip": tip}, ride["ts"], ride["created"])
+def block(rows: list[dict[str, Any]]) -> Block:
+    fields = {name: [row[name] for row in rows] for name in ("ride_id", "driver_id", "rider_id", "fare")}
+    fields["tip"] = [None if row["tip"] != row["tip"] else row["tip"] for row in rows]
+    ts, created = (np.array([row[name] for row in rows], np.int64) for name in ("ts", "created"))
+    return Block(block_name(), "rides", fields, ts, created, created)
 
 
-def run(plan: Plan, events: list[Event], workers_batch: int) -> list[int]:
+def run(plan: Plan, rows: list[dict[str, Any]], size: int) -> list[int]:
     """The engine's steps in a dataflow of Bytewax; returns how many events each batch added to the view."""
     added: list[int] = []
+    blocks = [block(rows[n : n + size]) for n in range(0, len(rows), size)]
     flow = Dataflow("rides")
-    given = op.input("rides", flow, TestingSource(events, batch_size=workers_batch))
-    sharded = op.flat_map_batch("fan out", given, lambda batch: fan_out(plan, batch))
+    given = op.input("rides", flow, TestingSource(blocks))
+    sharded = op.flat_map("fan out", given, lambda block: fan_out(plan.specs, block))
     merged = op.stateful_batch("merge", sharded, lambda _: ShardLogic(plan))
 
     def write(item: Any) -> int:
-        plan.write(item[1].view, item[1].states)
-        return int(item[1].added)
+        written = item[1]
+        plan.write(written.view, written.entities, written.states, written.stamps)
+        return int(written.added)
 
     op.output("added", op.map("write", merged, write), TestingSink(added))
     run_main(flow)
@@ -159,7 +162,7 @@ def test_a_view_of_drivers_and_rides_is_streamed_rebuilt_and_read_like_ours(tmp_
     arrived = rows.sort_values("created")
     twice = pd.concat([arrived, arrived.sample(100, random_state=1)])
     plan = Plan(lambda: store, "rides_stream")
-    assert sum(run(plan, [as_event(ride) for ride in twice.to_dict("records")], 50)) == len(rows)
+    assert sum(run(plan, twice.to_dict("records"), 50)) == len(rows)
 
     drivers = [*range(-2, 4), 99]
     spec = spec_of_view(store.get_stream_feature_view("driver_rides"))

@@ -7,8 +7,7 @@ histories, which begin with states rebuilt from history and go on with what the 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,9 +25,11 @@ from feature_repo.schema import FIELDS, HISTORY_SCHEMA
 from feature_repo.settings import Settings
 from feature_repo.store import apply
 from feature_repo.window_state import from_us
-from stream_jobs.engine import Event, Plan, ShardLogic, fan_out
+from stream_jobs.blocks import fan_out
+from stream_jobs.engine import Plan, ShardLogic
+from stream_jobs.payments import read
 from stream_jobs.transports.base import Record
-from stream_jobs.velocity import STREAM_SOURCE, parse
+from stream_jobs.velocity import STREAM_SOURCE
 from tests.parity.test_windows_agree import AROUND, offsets
 from tests.parity.three_ways import (
     disagreements,
@@ -70,22 +71,21 @@ class Stream:
         self._shards: dict[str, ShardLogic] = {}
 
     def feed(self, rows: pd.DataFrame) -> None:
-        by_shard: defaultdict[str, list[Any]] = defaultdict(list)
-        for shard, item in fan_out(self._plan, events(rows)):
-            by_shard[shard].append(item)
-        for shard, items in by_shard.items():
+        found = read(records(rows), LATENESS, SKEW)
+        assert found.dead == []
+        for shard, part in fan_out(self._plan.specs, found.block("transactions", FIELDS)):
             logic = self._shards.setdefault(shard, ShardLogic(self._plan))
-            for written in logic.on_batch(items)[0]:
-                self._plan.write(written.view, written.states)
+            for written in logic.on_batch([part])[0]:
+                self._plan.write(written.view, written.entities, written.states, written.stamps)
 
 
-def events(rows: pd.DataFrame) -> Iterable[Event]:
+def records(rows: pd.DataFrame) -> list[Record]:
+    found = []
     for payment, at in zip(rows.to_dict("records"), microseconds(rows["ingested_at"]).tolist(), strict=True):
         given = {name: payment[name] for name in FIELDS if payment[name] is not None}
         body = orjson.dumps(given, default=lambda instant: instant.isoformat())
-        found = parse(Record("transactions", "1-0", body, at, at), LATENESS, SKEW)
-        assert isinstance(found, Event), found
-        yield found
+        found.append(Record("transactions", "1-0", body, at, at))
+    return found
 
 
 @pytest.fixture(scope="module")
