@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test parity-nightly crash-nightly topics bench-stream check format up down status mlflow data lock clean
+.PHONY: help setup demo test parity-nightly crash-nightly topics bench-stream check format up down status mlflow rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ status: $(READY) ## What `make up` left running
 
 mlflow: $(READY) ## Look at the models of the last demo (make down FRAUD_HOME=.tollgate/demo ends it)
 	@FRAUD_HOME=.tollgate/demo $(BIN)/python -m monitoring.processes up mlflow
+
+rebuild-online: $(READY) ## Make the online store anew from history
+	@$(BIN)/python -m stream_jobs.rebuild
 
 data: $(READY) ## How to get the public data sets
 	@$(BIN)/python -m training.datasets.catalogue

@@ -7,7 +7,7 @@ state lies in a field of its own under the same key, which Feast knows nothing o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from feast.infra.online_stores.helpers import _mmh3
@@ -30,6 +30,7 @@ class OnlineStates:
     def __init__(self, client: Any, config: Any, view: Any, spec: WindowSpec) -> None:
         if Value(bytes_val=b"xy").SerializeToString() != _BYTES_FIELD + b"\x02xy":
             raise UnknownLayout("This Feast writes bytes values in another form; pin the version of the lock file.")
+        self._view = view.name
         self._wire = Wire(client, patient=True)
         self._keys = EntityKeys(config, spec.join_key, key_field(view))
         self._field: bytes = _mmh3(f"{view.name}:{state_field(view.name)}")
@@ -66,6 +67,19 @@ class OnlineStates:
         for one in stored:
             if isinstance(one, Sealed):
                 one.saved = True
+
+    def forget_others(self, entities: Iterable[str]) -> int:
+        """Remove the states of all other entities; returns how many had one. Goes through every key of the Redis."""
+        kept = {self._keys.of(entity) for entity in entities}
+        fields = (self._field, f"_ts:{self._view}".encode(), self._ledger_field)
+        removed, cursor = 0, b"0"
+        while True:
+            (reply,) = self._wire.exchange([command(b"SCAN", cursor, b"COUNT", b"2000", b"TYPE", b"hash")])
+            cursor, found = reply
+            gone = self._wire.exchange([command(b"HDEL", key, *fields) for key in found if key not in kept])
+            removed += sum(count > 0 for count in gone)
+            if cursor == b"0":
+                return removed
 
     def _ledger_of(self, one: Sealed) -> bytes:
         return b"" if one.saved else _bulk(self._ledger_field) + _bulk(one.ledger)
