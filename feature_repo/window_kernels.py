@@ -31,8 +31,8 @@ from feature_repo.window_sums import (
     SUM_LOW,
     clear,
     deviation,
-    plus,
     take,
+    take_all,
 )
 
 HEADER = 6
@@ -132,19 +132,7 @@ def _finish_one(
             if distinct[tile0 + n_tiles + j] < at:
                 count += _take_tile(values, distinct, tile0, n_tiles, j, n_values, n_distinct, acc, twice)
             j -= 1
-        out[w, 0] = count
-        for k in range(n_values):
-            o = 1 + 6 * k
-            filled = acc[k, FILLED]
-            total = acc[k, SUM] + acc[k, SUM_LOW]
-            out[w, o] = filled
-            out[w, o + 1] = total
-            out[w, o + 2] = total / filled if filled > 0.0 else math.nan
-            out[w, o + 3] = deviation(filled, acc[k, SUM], acc[k, SUM_LOW], acc[k, SQUARES], acc[k, SQUARES_LOW])
-            out[w, o + 4] = acc[k, LEAST] if filled > 0.0 else math.nan
-            out[w, o + 5] = acc[k, MOST] if filled > 0.0 else math.nan
-        for m in range(n_distinct):
-            out[w, 1 + 6 * n_values + m] = acc[n_values + m, 0]
+        write_window(out[w], count, acc, n_values, n_distinct)
         w += 1
     while last == NEVER and i >= 0:
         if ts[ts0 + i] < at and (created0 < 0 or created[created0 + i] <= known):
@@ -159,19 +147,30 @@ def _finish_one(
 
 
 @_jit
+def write_window(out: Any, count: float, acc: Any, n_values: int, n_distinct: int) -> None:
+    """Write one window's statistics from its events and what `acc` has of each column."""
+    out[0] = count
+    for k in range(n_values):
+        o = 1 + 6 * k
+        filled = acc[k, FILLED]
+        total = acc[k, SUM] + acc[k, SUM_LOW]
+        out[o] = filled
+        out[o + 1] = total
+        out[o + 2] = total / filled if filled > 0.0 else math.nan
+        out[o + 3] = deviation(filled, acc[k, SUM], acc[k, SUM_LOW], acc[k, SQUARES], acc[k, SQUARES_LOW])
+        out[o + 4] = acc[k, LEAST] if filled > 0.0 else math.nan
+        out[o + 5] = acc[k, MOST] if filled > 0.0 else math.nan
+    for m in range(n_distinct):
+        out[1 + 6 * n_values + m] = acc[n_values + m, 0]
+
+
+@_jit
 def _take_tile(
     floats: Any, words: Any, tile0: int, n: int, j: int, n_values: int, n_distinct: int, acc: Any, twice: Any
 ) -> float:
     """Add tile j to `acc`; returns its events."""
     for k in range(n_values):
-        part = tile0 + (3 + PARTS * k) * n + j
-        if floats[part] > 0.0:
-            acc[k, FILLED] += floats[part]
-            for x in (SUM, SQUARES):
-                acc[k, x], acc[k, x + 1] = plus(acc[k, x], acc[k, x + 1], floats[part + x * n])
-                acc[k, x], acc[k, x + 1] = plus(acc[k, x], acc[k, x + 1], floats[part + (x + 1) * n])
-            acc[k, LEAST] = min(acc[k, LEAST], floats[part + LEAST * n])
-            acc[k, MOST] = max(acc[k, MOST], floats[part + MOST * n])
+        take_all(acc, k, floats, tile0 + (3 + PARTS * k) * n + j, n)
     for m in range(n_distinct):
         acc[n_values + m, 0] += words[tile0 + (3 + PARTS * n_values + m) * n + j] - twice[m, j]
     return float(words[tile0 + 2 * n + j])

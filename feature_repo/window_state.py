@@ -17,7 +17,8 @@ import mmh3
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.window_kernels import HEADER, NEVER, finish_slices, finish_states
+from feature_repo.window_busy import finish_rows
+from feature_repo.window_kernels import HEADER, NEVER, finish_states
 from feature_repo.window_layout import InvalidState as InvalidState
 from feature_repo.window_layout import layout_of, words_of
 from feature_repo.window_merge import merge
@@ -163,9 +164,9 @@ def finish(spec: WindowSpec, source: Sequence[bytes | None] | Slices, at: Ints) 
     """
     shape = layout_of(spec)
     if isinstance(source, Slices):
-        statistics, last = finish_slices(
-            source.ts, source.created, source.values, source.distinct, source.begins, source.ends, at, source.known,
-            shape.windows, shape.tiles,
+        statistics, last = finish_rows(
+            shape, source.ts, source.created, source.values, source.distinct, source.begins, source.ends,
+            at, source.known,
         )  # fmt: skip
     else:
         starts = np.full(len(source), -1, np.int64)

@@ -62,6 +62,17 @@ def take(acc: Any, k: int, x: float) -> None:
 
 
 @_jit
+def take_all(acc: Any, k: int, parts: Any, at: int, stride: int) -> None:
+    """Add the values whose parts lie in `parts` (one dimension) from `at` on, `stride` apart, to column k of `acc`."""
+    acc[k, FILLED] += parts[at]
+    for x in (SUM, SQUARES):
+        acc[k, x], acc[k, x + 1] = plus(acc[k, x], acc[k, x + 1], parts[at + x * stride])
+        acc[k, x], acc[k, x + 1] = plus(acc[k, x], acc[k, x + 1], parts[at + (x + 1) * stride])
+    acc[k, LEAST] = min(acc[k, LEAST], parts[at + LEAST * stride])
+    acc[k, MOST] = max(acc[k, MOST], parts[at + MOST * stride])
+
+
+@_jit
 def deviation(n: float, hi: float, lo: float, sq_hi: float, sq_lo: float) -> float:
     """The sample standard deviation, null below two values."""
     # n * sum(x^2) - sum(x)^2 in pairs of doubles, then over n * (n - 1).

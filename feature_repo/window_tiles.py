@@ -17,7 +17,7 @@ from numba import njit
 
 from feature_repo.window_kernels import HEADER, NEVER
 from feature_repo.window_ledger import Ledger
-from feature_repo.window_sums import FILLED, LEAST, MOST, PARTS, SQUARES, SUM, clear, plus, take
+from feature_repo.window_sums import PARTS, clear, take, take_all
 from feature_repo.windows import EXACT_UP_TO, STATE_SLACK, TILES, tile
 
 Ints = npt.NDArray[np.int64]
@@ -92,7 +92,7 @@ def seal(tiles: Tiles, ledger: Ledger, ts: Ints, values: Floats, distinct: Ints,
     begins = _tile_begins(np.concatenate((tiles.begins, ts)), latest)
     firsts = np.flatnonzero(np.append(True, begins[1:] != begins[:-1])[: len(begins)])
     begins = begins[firsts]
-    parts = np.concatenate((tiles.values, _parts(values)), axis=2)
+    parts = np.concatenate((tiles.values, parts_of(values)), axis=2)
     codes = [
         np.bincount(np.searchsorted(begins, last, "right")[last >= begins[0]] - 1, minlength=len(begins))
         for last in ledger.lasts
@@ -102,7 +102,7 @@ def seal(tiles: Tiles, ledger: Ledger, ts: Ints, values: Floats, distinct: Ints,
         begins=begins,
         lasts=np.maximum.reduceat(np.concatenate((tiles.lasts, ts)), firsts),
         counts=np.add.reduceat(np.concatenate((tiles.counts, np.ones(len(ts), np.int64))), firsts),
-        values=_folded(parts, firsts),
+        values=folded(parts, firsts),
         codes=np.array(codes, np.int64).reshape(len(codes), len(begins)),
     ), ledger
 
@@ -117,8 +117,8 @@ def _tile_begins(instants: Ints, latest: int) -> Ints:
 
 
 @njit(cache=True, nogil=True)
-def _parts(values: Any) -> Any:
-    """Of each value (columns, events) the parts it has alone: (columns, PARTS, events)."""
+def parts_of(values: Any) -> Any:
+    """The parts that each of the values (columns, events) has alone: (columns, `PARTS`, events)."""
     out = np.empty((values.shape[0], PARTS, values.shape[1]), np.float64)
     acc = np.empty((1, PARTS), np.float64)
     for k in range(values.shape[0]):
@@ -131,8 +131,8 @@ def _parts(values: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _folded(parts: Any, firsts: Any) -> Any:
-    """The parts (columns, PARTS, rows) of each run of rows that begins at `firsts`."""
+def folded(parts: Any, firsts: Any) -> Any:
+    """The parts (columns, `PARTS`, runs) of each run of the rows of `parts` that begins at `firsts`."""
     groups, rows = firsts.shape[0], parts.shape[2]
     out = np.empty((parts.shape[0], PARTS, groups), np.float64)
     acc = np.empty((1, PARTS), np.float64)
@@ -140,12 +140,7 @@ def _folded(parts: Any, firsts: Any) -> Any:
         for g in range(groups):
             clear(acc, 0)
             for row in range(firsts[g], firsts[g + 1] if g + 1 < groups else rows):
-                acc[0, FILLED] += parts[k, FILLED, row]
-                for x in (SUM, SQUARES):
-                    acc[0, x], acc[0, x + 1] = plus(acc[0, x], acc[0, x + 1], parts[k, x, row])
-                    acc[0, x], acc[0, x + 1] = plus(acc[0, x], acc[0, x + 1], parts[k, x + 1, row])
-                acc[0, LEAST] = min(acc[0, LEAST], parts[k, LEAST, row])
-                acc[0, MOST] = max(acc[0, MOST], parts[k, MOST, row])
+                take_all(acc, 0, parts[k].reshape(-1), row, rows)
             out[k, :, g] = acc[0]
     return out
 
