@@ -114,7 +114,8 @@ def main() -> None:
         if stopped:
             up(current, stopped)
     counted = ", ".join(f"{count:,} of {name}" for name, count in done.items())
-    console.print(f"Rebuilt {counted} in {time.perf_counter() - began:.1f} s. The stream job goes on from here.")
+    seconds = time.perf_counter() - began
+    console.print(f"Rebuilt {counted} in {seconds:.1f} s. The stream job goes on from here.", soft_wrap=True)
 
 
 if __name__ == "__main__":
