@@ -111,8 +111,8 @@ def _tile_begins(instants: Ints, latest: int) -> Ints:
     begins = instants - instants % FINEST
     for step in TILES[TILES.index(FINEST) + 1 :]:
         coarse = instants - instants % step
-        # A window with finer edges is shorter than 60 steps, and its edge is rounded by less than one more.
-        begins = np.where(coarse + step <= latest - STATE_SLACK - 61 * step, coarse, begins)
+        # A window with finer edges is shorter than 60 steps, and no rounding of its edge goes past a coarser step.
+        begins = np.where(coarse + step <= latest - STATE_SLACK - 60 * step, coarse, begins)
     return begins
 
 

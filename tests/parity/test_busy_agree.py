@@ -72,12 +72,13 @@ def answers(rows: list[tuple[int, int, str]], at: int) -> tuple[float, float]:
 
 
 def test_a_shop_whose_last_event_is_not_known_yet_counts_by_the_one_before():
+    other = 30 * HOUR, 0, "s2"  # so that the first of s1 lies in a whole block
     known, late = (10 * DAY, 0, "s1"), (HOUR, 2 * HOUR, "s1")
-    assert answers([known, late], AROUND[0]) == (1, 1)
-    assert answers([known, late, (2 * HOUR, 3 * HOUR, "s1")], AROUND[0]) == (1, 1)
-    assert answers([known, late, (2 * HOUR, 0, "s1")], AROUND[0]) == (2, 1)
-    assert answers([known, late, (9 * DAY, 0, "s1")], AROUND[0]) == (2, 1)
-    assert answers([late], AROUND[0]) == (0, 0)
+    assert answers([other, known, late], AROUND[0]) == (2, 2)
+    assert answers([other, known, late, (2 * HOUR, 3 * HOUR, "s1")], AROUND[0]) == (2, 2)
+    assert answers([other, known, late, (2 * HOUR, 0, "s1")], AROUND[0]) == (3, 2)
+    assert answers([other, known, late, (9 * DAY, 0, "s1")], AROUND[0]) == (3, 2)
+    assert answers([other, late], AROUND[0]) == (1, 1)
 
 
 def test_an_event_that_became_known_weeks_later_counts_from_then_on():
