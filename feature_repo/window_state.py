@@ -151,10 +151,12 @@ def incomplete(spec: WindowSpec, state: bytes, at: int) -> bool:
     words = words_of(shape, spec, state)
     if not spec.windows:
         return False
-    if words[0] == shape.sealed_magic and at < words[HEADER + words[1] - 1] - STATE_SLACK:
+    magic, n, _, dropped = words[:4].tolist()
+    if magic == shape.sealed_magic and at < words[HEADER + n - 1] - STATE_SLACK:
         return True
-    dropped = int(words[3])
-    return dropped != NEVER and dropped >= far_edge(spec.windows[-1], at)
+    longest = spec.windows[-1]
+    # No edge is rounded by more than a sixtieth: most of what was dropped is too old to be looked at more closely.
+    return dropped >= at - longest - longest // 60 and bool(dropped >= far_edge(longest, at))
 
 
 def finish(spec: WindowSpec, source: Sequence[bytes | None] | Slices, at: Ints) -> dict[str, Floats]:
