@@ -17,9 +17,10 @@ from feast.utils import make_tzaware
 from feature_repo.asof import read_events
 from feature_repo.offline_store import _root
 from feature_repo.online import key_field, online_rows
+from feature_repo.online_states import OnlineStates
 from feature_repo.window_history import History
 from feature_repo.window_state import to_us
-from feature_repo.windows import UnsupportedAggregation, is_windowed, spec_of_view
+from feature_repo.windows import UnsupportedAggregation, WindowSpec, is_windowed, spec_of_view
 
 WRITE_ROWS = 1_000
 """States written to the online store in one pipeline."""
@@ -76,16 +77,34 @@ class WindowComputeEngine(LocalComputeEngine):
 
         An event belongs to the range by its time or, if that is later, by when it was created. The state itself reaches
         back as far as its windows do. One that the stream has carried further than history is newer by its stamp, and
-        Feast keeps the newer.
+        the newer is kept, as Feast does.
         """
         spec = spec_of_view(view)
         source = view.batch_source
         since, until = to_us(make_tzaware(task.start_time)), to_us(make_tzaware(task.end_time)) + 1  # Feast: inclusive
         events = read_events(source, _root(self.repo_config), spec, until - spec.retention, until)
         history = History.of(spec, events, source.timestamp_field, source.created_timestamp_column or None)
-        rows = list(online_rows(view, spec, history.states(until, known=until - 1, changed_since=since).items()))
-        with task.tqdm_builder(len(rows)) as bar:
-            for begin in range(0, len(rows), WRITE_ROWS):
-                part = rows[begin : begin + WRITE_ROWS]
-                self.online_store.online_write_batch(self.repo_config, view, part, None)
-                bar.update(len(part))
+        bulk = self._bulk_writer(view, spec)
+        # None is sealed: the ledger of a stream job that runs meanwhile must stay as it is.
+        parts = history.rebuilt(until, known=until - 1, changed_since=since, sealing=False)
+        with task.tqdm_builder(len(history.entities)) as bar:
+            for part in parts:
+                for begin in range(0, len(part.entities), WRITE_ROWS):
+                    few = slice(begin, begin + WRITE_ROWS)
+                    states = [state for state in part.states[few] if isinstance(state, bytes)]
+                    if bulk is not None:
+                        bulk.write_newer(part.entities[few], states, part.stamps[few])
+                    else:
+                        rows = list(online_rows(view, spec, zip(part.entities[few], states, strict=True)))
+                        self.online_store.online_write_batch(self.repo_config, view, rows, None)
+                bar.update(len(part.entities))
+
+    def _bulk_writer(self, view: Any, spec: WindowSpec) -> OnlineStates | None:
+        """The writer of states in bulk, where the online store is a plain Redis; else null."""
+        config = self.repo_config.online_store
+        versioned = self.repo_config.registry.enable_online_feature_view_versioning
+        if versioned or getattr(config, "redis_type", None) not in ("redis", "redis_sentinel"):
+            return None
+        if config.key_ttl_seconds or config.skip_dedup:
+            return None
+        return OnlineStates(self.online_store._get_client(config), self.repo_config, view, spec)

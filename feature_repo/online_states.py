@@ -7,7 +7,7 @@ state lies in a field of its own under the same key, which Feast knows nothing o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from feast.infra.online_stores.helpers import _mmh3
@@ -23,6 +23,9 @@ from feature_repo.windows import WindowSpec
 _BYTES_FIELD = b"\x0a"
 """Tag of `bytes_val` in Feast's Value message: field 1, length-delimited."""
 
+TOGETHER = 250
+"""States that are sent while the next ones are put together."""
+
 
 class OnlineStates:
     """The states of one windowed view. A lost connection is tried again for about ten seconds."""
@@ -35,8 +38,9 @@ class OnlineStates:
         self._keys = EntityKeys(config, spec.join_key, key_field(view))
         self._field: bytes = _mmh3(f"{view.name}:{state_field(view.name)}")
         # What is the same in every command is put together once.
-        self._stamp_field = b"\r\n" + _bulk(f"_ts:{view.name}".encode())
-        self._state_field = b"\r\n" + _bulk(self._field)
+        stamp, state = (_bulk(name).replace(b"%", b"%%") for name in (f"_ts:{view.name}".encode(), self._field))
+        value = b"$%d\r\n%b"
+        self._set = b"*6\r\n$4\r\nHSET\r\n" + value + b"\r\n" + stamp + value + b"\r\n" + state + value + b"%b\r\n"
         self._ledger_field = f"_ledger:{view.name}".encode()
 
     def read(self, entities: Sequence[str]) -> list[Stored | None]:
@@ -51,22 +55,36 @@ class OnlineStates:
 
         A state and its ledger become visible at once. The ledger is sent only where the store lacks it.
         """
-        commands = []
-        for entity, one, stamp in zip(entities, stored, stamps, strict=True):
-            state, ledger = (one, b"") if isinstance(one, bytes) else (one.state, self._ledger_of(one))
-            key, size = self._keys.of(entity), _BYTES_FIELD + _varint(len(state))
-            at = Timestamp(seconds=stamp // 1_000_000, nanos=stamp % 1_000_000 * 1_000).SerializeToString()
-            pieces = (
-                b"*%d\r\n$4\r\nHSET\r\n$%d\r\n" % (8 if ledger else 6, len(key)), key,
-                self._stamp_field, b"$%d\r\n" % len(at), at,
-                self._state_field, b"$%d\r\n" % (len(size) + len(state)), size, state,
-                b"\r\n", ledger,
-            )  # fmt: skip
-            commands.append(b"".join(pieces))
-        self._wire.exchange(commands)
+        self._wire.stream(lambda: self._chunks(entities, stored, stamps))
         for one in stored:
             if isinstance(one, Sealed):
                 one.saved = True
+
+    def _chunks(
+        self, entities: Sequence[str], stored: Sequence[Stored], stamps: Sequence[int]
+    ) -> Iterator[Sequence[bytes]]:
+        for begin in range(0, len(entities), TOGETHER):
+            part = slice(begin, begin + TOGETHER)
+            yield [self._command(*each) for each in zip(entities[part], stored[part], stamps[part], strict=True)]
+
+    def _command(self, entity: str, one: Stored, stamp: int) -> bytes:
+        state, ledger = (one, b"") if isinstance(one, bytes) else (one.state, self._ledger_of(one))
+        key, size = self._keys.of(entity), _BYTES_FIELD + _varint(len(state))
+        at = Timestamp(seconds=stamp // 1_000_000, nanos=stamp % 1_000_000 * 1_000).SerializeToString()
+        made = self._set % (len(key), key, len(at), at, len(size) + len(state), size, state)
+        return b"*8" + made[2:] + ledger if ledger else made
+
+    def write_newer(self, entities: Sequence[str], states: Sequence[bytes], stamps: Sequence[int]) -> int:
+        """Put those in place whose stamp (µs) is later than the one there, as Feast's writer does; returns how many.
+
+        Ledgers stay as they are, for there may be another writer.
+        """
+        stamp_field = f"_ts:{self._view}".encode()
+        replies = self._wire.exchange([command(b"HGET", self._keys.of(entity), stamp_field) for entity in entities])
+        there = [None if reply is None else Timestamp.FromString(reply).ToMicroseconds() for reply in replies]
+        newer = [n for n, (old, new) in enumerate(zip(there, stamps, strict=True)) if old is None or new > old]
+        self.write([entities[n] for n in newer], [states[n] for n in newer], [stamps[n] for n in newer])
+        return len(newer)
 
     def forget_others(self, entities: Iterable[str]) -> int:
         """Remove the states of all other entities; returns how many had one. Goes through every key of the Redis."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,23 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.window_batch import Stored, update_many
+from feature_repo.pipeline import ahead
+from feature_repo.window_batch import Stored, stamp_of, update_many
 from feature_repo.window_kernels import NEVER
-from feature_repo.window_state import Events, Floats, Ints, Slices, code, update
+from feature_repo.window_state import MAX_EVENTS, Events, Floats, Ints, Slices, code, update
 from feature_repo.windows import WindowSpec
+
+PART = 65_536
+"""Events from which states are made at a time."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """States made from history, with the stamps (µs) with which to store them."""
+
+    entities: list[str]
+    states: list[Stored]
+    stamps: list[int]
 
 
 @dataclass(frozen=True)
@@ -78,45 +92,73 @@ class History:
         With `changed_since`, only of entities that had an event, or came to know of one, at or after it. None is
         sealed: Feast, which is to write them, has no place for a ledger.
         """
-        return {
-            name: update(self.spec, None, events).state for name, events in self._latest(until, known, changed_since)
-        }
+        parts = self.rebuilt(until, known, changed_since, sealing=False)
+        pairs = (pair for part in parts for pair in zip(part.entities, part.states, strict=True))
+        return {name: state for name, state in pairs if isinstance(state, bytes)}
 
     def stored(self, until: int, known: int | None = None) -> dict[str, Stored]:
         """Like `states`, sealed where that pays, for a writer that has a place for ledgers (`OnlineStates`)."""
-        return {
-            name: update_many(self.spec, [None], np.array([len(events.ts)]), events).states[0]
-            for name, events in self._latest(until, known, None)
-        }
+        parts = self.rebuilt(until, known)
+        return {name: one for part in parts for name, one in zip(part.entities, part.states, strict=True)}
 
-    def _latest(self, until: int, known: int | None, changed_since: int | None) -> Iterator[tuple[str, Events]]:
-        names = self.entities.to_pylist()
-        for e, name in enumerate(names):
-            begin = int(self.bounds[e])
-            end = begin + int(np.searchsorted(self.ts[begin : self.bounds[e + 1]], until))
-            keep = np.arange(begin, end)
-            if known is not None and len(self.created):
-                keep = keep[self.created[begin:end] <= known]
-            if not len(keep):
-                continue
-            latest = self.ts[keep[-1]] if not len(self.created) else max(self.ts[keep[-1]], self.created[keep].max())
-            if changed_since is None or latest >= changed_since:
-                yield name, self._events(keep)
+    def rebuilt(
+        self, until: int, known: int | None = None, changed_since: int | None = None, *, sealing: bool = True
+    ) -> Iterator[Rebuilt]:
+        """What `stored`, or without `sealing` `states`, gives: part after part, each of some `PART` events."""
+        cuts = np.unique(np.searchsorted(self.bounds, np.arange(0, len(self.ts) + PART, PART)))
+        cuts = np.unique(np.append(cuts, (0, len(self.entities))))
+
+        def make(ends: tuple[int, int]) -> Rebuilt:
+            return self._rebuilt(*ends, until, known, changed_since, sealing)
+
+        ends = [(int(a), int(b)) for a, b in pairwise(cuts[cuts <= len(self.entities)])]
+        return (part for part in ahead(make, ends) if part.entities)
+
+    def _rebuilt(
+        self, first: int, last: int, until: int, known: int | None, changed_since: int | None, sealing: bool
+    ) -> Rebuilt:
+        begin, end = self.bounds[first], self.bounds[last]
+        there = self.ts[begin:end] < until
+        if known is not None and len(self.created):
+            there &= self.created[begin:end] <= known
+        owner = np.repeat(np.arange(last - first), np.diff(self.bounds[first : last + 1]))[there]
+        rows = begin + np.flatnonzero(there)
+        if not len(rows):
+            return Rebuilt([], [], [])
+        begins = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
+        ends = np.append(begins[1:], len(rows))
+        counts = ends - begins
+        latest = self.ts[rows[ends - 1]]
+        # `retention` makes older events invisible but for their instant, so most of a long history need not be hashed.
+        keep = self.ts[rows] >= np.repeat(latest - self.spec.retention, counts)
+        keep[:-1] |= keep[1:] & (owner[1:] == owner[:-1])
+        if changed_since is not None:
+            seen = np.maximum.reduceat(self.created[rows], begins) if len(self.created) else latest
+            keep &= np.repeat(np.maximum(latest, seen) >= changed_since, counts)
+        rows, owner = rows[keep], owner[keep]
+        found, counts = np.unique(owner, return_counts=True)
+        names = self.entities.take(pa.array(found + first)).to_pylist()
+        return Rebuilt(names, *_states(self.spec, counts, self._events(rows), sealing))
 
     def _events(self, rows: npt.NDArray[np.int64]) -> Events:
-        # `retention` makes older events invisible but for their instant, so most of a long history need not be hashed.
-        recent = rows[self.ts[rows] >= self.ts[rows[-1]] - self.spec.retention]
-        if len(recent) < len(rows):
-            recent = np.concatenate((rows[len(rows) - len(recent) - 1 : len(rows) - len(recent)], recent))
-        ids = np.fromiter((code(i) for i in self.ids.take(pa.array(recent)).to_pylist()), np.int64, len(recent))
-        ingest = self.created[recent] if len(self.created) else self.ts[recent]
         return Events(
-            ts=self.ts[recent],
-            ids=ids,
-            values=np.ascontiguousarray(self.values[:, recent]),
-            distinct=np.ascontiguousarray(self.distinct[:, recent]),
-            ingest=ingest,
+            ts=self.ts[rows],
+            ids=np.fromiter(map(code, self.ids.take(pa.array(rows)).to_pylist()), np.int64, len(rows)),
+            values=np.ascontiguousarray(self.values[:, rows]),
+            distinct=np.ascontiguousarray(self.distinct[:, rows]),
+            ingest=self.created[rows] if len(self.created) else self.ts[rows],
         )
+
+
+def _states(spec: WindowSpec, counts: Ints, events: Events, sealing: bool) -> tuple[list[Stored], list[int]]:
+    none = [None] * len(counts)
+    if sealing or counts.max(initial=0) <= MAX_EVENTS:
+        done = update_many(spec, none, counts, events, **({} if sealing else {"seal_above": MAX_EVENTS}))
+        return done.states, done.stamps
+    ends = np.cumsum(counts)
+    parts = [slice(a, b) for a, b in zip(ends - counts, ends, strict=True)]
+    states: list[Stored] = [update(spec, None, events.where(part)).state for part in parts]
+    return states, [stamp_of(spec, state) for state in states]
 
 
 def _us(column: Any) -> Ints:

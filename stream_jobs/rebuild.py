@@ -13,10 +13,7 @@ import argparse
 import contextlib
 import io
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +27,6 @@ from feature_repo.settings import Settings, settings
 from feature_repo.sources import MissingTable
 from feature_repo.store import feature_store
 from feature_repo.window_history import History
-from feature_repo.window_state import header
 from monitoring.processes import down, up
 from stream_jobs.engine import Plan
 from stream_jobs.transports.configured import transport
@@ -57,27 +53,29 @@ def rebuild(current: Settings, as_of: datetime, progress: Progress) -> dict[str,
 
 def _rebuild_view(plan: Plan, name: str, current: Settings, progress: Progress) -> int:
     task = progress.add_task(f"  {name}: reading history", total=None)
-    states = _from_history(plan, name, current)
-    progress.update(task, description=f"  {name}", total=len(states))
-    left = iter(states.items())
-    while part := dict(islice(left, WRITE_STATES)):
-        stamps = [header(plan.specs[name], state).stamp for state in part.values()]
-        plan.write(name, list(part), list(part.values()), stamps)
-        progress.advance(task, len(part))
-    forgotten = plan.states[name].forget_others(states)
+    history, until = _history(plan, name, current)
+    progress.update(task, description=f"  {name}", total=len(history.entities))
+    done: list[str] = []
+    for part in history.rebuilt(until):
+        for begin in range(0, len(part.entities), WRITE_STATES):
+            few = slice(begin, begin + WRITE_STATES)
+            plan.write(name, part.entities[few], part.states[few], part.stamps[few])
+            progress.advance(task, len(part.entities[few]))
+        done += part.entities
+    forgotten = plan.states[name].forget_others(done)
     if forgotten:
         progress.console.print(f"  {name}: {forgotten:,} states removed, of entities that history doesn't know")
-    return len(states)
+    return len(done)
 
 
-def _from_history(plan: Plan, name: str, current: Settings) -> Mapping[str, Any]:
+def _history(plan: Plan, name: str, current: Settings) -> tuple[History, int]:
+    """What a view's states are made of, and the instant (µs) before which all of it lies."""
     spec, source = plan.specs[name], plan.views[name].batch_source
     stamp = sources.stored_name(source, source.timestamp_field)
     with sources.scan(source, current.offline_path, [stamp], None, None) as instants:
         latest = max((pc.max(batch.column(0)).cast(pa.int64()).as_py() or 0 for batch in instants), default=0)
     events = read_events(source, current.offline_path, spec, latest - spec.retention, latest + 1)
-    history = History.of(spec, events, source.timestamp_field, source.created_timestamp_column or None)
-    return history.states(latest + 1)
+    return History.of(spec, events, source.timestamp_field, source.created_timestamp_column or None), latest + 1
 
 
 def _materialize(plan: Plan, as_of: datetime, progress: Progress) -> None:

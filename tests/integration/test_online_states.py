@@ -22,6 +22,8 @@ from feature_repo.window_batch import Sealed, update_many
 from feature_repo.window_state import Events, InvalidState, header, update
 from feature_repo.windows import DAY, HOUR, spec_of_view
 
+ONE = np.array([DAY])
+AMOUNT = np.ones((1, 1))
 NAMES = ["c1", "", "ünïcode card", "x" * 64, "a\x01b"]
 
 
@@ -66,6 +68,22 @@ def test_both_writers_leave_the_same_bytes_under_the_same_keys(parts: Any) -> No
     bulk.write(list(made), list(made.values()), [header(spec, state).stamp for state in made.values()])
     assert everything(client) == by_feast
     assert len(by_feast) == len(NAMES)
+
+
+def test_of_two_states_the_newer_stays_whichever_is_written_last(parts: Any) -> None:
+    store, view, spec, client, bulk = parts
+    names, kept = list(states(spec)), list(states(spec).values())
+    older = [update(spec, None, Events(ONE, ONE, AMOUNT, ONE.reshape(1, 1), ONE)).state] * len(names)
+    stamps = [header(spec, state).stamp for state in kept]
+    assert bulk.write_newer(names, kept, stamps) == len(names)
+    for again in (kept, older):
+        assert bulk.write_newer(names, again, [header(spec, state).stamp for state in again]) == 0
+    bulk_left = everything(client)
+    feasts = store._get_provider().online_store
+    feasts.online_write_batch(store.config, view, list(online_rows(view, spec, zip(names, older, strict=True))), None)
+    assert everything(client) == bulk_left
+    assert bulk.write_newer(names[:1], older[:1], [stamps[0] + 1]) == 1
+    assert bulk.read(names) == [older[0], *kept[1:]]
 
 
 def test_what_one_writes_the_other_reads(parts: Any) -> None:
