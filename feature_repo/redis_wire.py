@@ -7,12 +7,13 @@ by Feast, and checked against Feast.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from feast.infra.online_stores.helpers import _redis_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from redis._parsers.hiredis import NOT_ENOUGH_DATA, _HiredisParser
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -79,15 +80,19 @@ class Wire:
 
     def exchange(self, commands: Sequence[bytes]) -> list[Any]:
         """Send all, then read all replies, in order; raises the first error among them."""
-        if not commands:
-            return []
-        packed = [b"".join(commands)]
+        return self.stream(lambda: [commands]) if commands else []
+
+    def stream(self, chunks: Callable[[], Iterable[Sequence[bytes]]]) -> list[Any]:
+        """Like `exchange` for commands whose replies are short: Redis works on a chunk while the next one is made."""
         connection = self._pool.get_connection()
         try:
 
             def once() -> list[Any]:
-                connection.send_packed_command(packed)
-                return [connection.read_response(disable_decoding=True) for _ in commands]
+                sent = 0
+                for commands in chunks():
+                    connection.send_packed_command([b"".join(commands)])
+                    sent += len(commands)
+                return _replies(connection, sent)
 
             replies: list[Any] = self._retry.call_with_retry(once, lambda _: connection.disconnect())
         except BaseException:  # replies left unread would be taken for those of the next commands
@@ -96,3 +101,26 @@ class Wire:
         finally:
             self._pool.release(connection)
         return replies
+
+
+def _replies(connection: Any, count: int) -> list[Any]:
+    """The next replies; raises the first error among them.
+
+    redis-py's own reading costs more for each than Redis took, so only the first goes through it; hiredis gives the
+    others. Without hiredis all go through it.
+    """
+    if not count:
+        return []
+    found = [connection.read_response(disable_decoding=True)]
+    parser = connection._parser
+    if not isinstance(parser, _HiredisParser):
+        return found + [connection.read_response(disable_decoding=True) for _ in range(count - 1)]
+    while len(found) < count:
+        reply = parser._reader.gets(False)
+        if reply is NOT_ENOUGH_DATA:
+            parser.read_from_socket()
+        elif isinstance(reply, Exception):
+            raise reply
+        else:
+            found.append(reply)
+    return found

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     feature_updates_stream: str = "feature-updates"
     dead_letter_stream: str = "transactions.dead"
     consumer_group: str = "velocity"
+    history_apart: bool = Field(default=False, description="`stream_jobs.history` runs as a process of its own")
     stream_metrics_port: int | None = Field(default=None, description="Stream job's /metrics on loopback; null: none")
 
     @property

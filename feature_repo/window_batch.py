@@ -54,13 +54,7 @@ def update_many(
     `InvalidState` for a state of another view, and for a sealed one without its ledger.
     """
     layout = layout_of(spec)
-    sizes = np.array(
-        [
-            0 if one is None else -1 if isinstance(one, Sealed) else len(words_of(layout, spec, one, sealed=False))
-            for one in stored
-        ],
-        np.int64,
-    )
+    sizes = np.fromiter(map(_words, stored), np.int64, len(stored))
     large = (sizes < 0) | (sizes + layout.width * counts > HEADER + layout.width * min(TOGETHER, max_events))
     if not large.any():
         small = [one for one in stored if isinstance(one, bytes)]
@@ -99,7 +93,7 @@ def _together(
     np.cumsum(sizes, out=starts[1:])
     firsts = np.zeros(len(sizes) + 1, np.int64)
     np.cumsum(counts, out=firsts[1:])
-    words = np.frombuffer(b"".join(states), np.int64)
+    words = _joined(layout, spec, states, starts)
     out, ends, stamps, added, overflowed = merge_many(
         words, starts, firsts, events.ts, events.ids, events.values, events.distinct, events.ingest,
         layout.magic, layout.retention, max_events,
@@ -112,3 +106,28 @@ def _together(
         if large.settle(max_events, seal_above):
             parts[place] = large.dumps()
     return Updates(parts, stamps.tolist(), int(added), int(overflowed), 0)
+
+
+def _words(stored: Stored | None) -> int:
+    """Words of a plain state, 0 for none, -1 for a sealed one."""
+    return 0 if stored is None else -1 if isinstance(stored, Sealed) else len(stored) // 8
+
+
+def _joined(layout: Layout, spec: WindowSpec, states: Sequence[bytes], starts: Ints) -> Ints:
+    """The words of all states, one after the other; raises what `words_of` raises for the first that is none."""
+    data = b"".join(states)
+    if 8 * starts[-1] == len(data):
+        words = np.frombuffer(data, np.int64)
+        sizes = np.diff(starts)
+        heads = starts[:-1][sizes > 0]
+        sizes = sizes[sizes > 0]
+        if (
+            len(heads) == len(states)
+            and (sizes >= HEADER).all()
+            and (words[heads] == layout.magic).all()
+            and (HEADER + layout.width * words[heads + 1] == sizes).all()
+        ):
+            return words
+    for state in states:
+        words_of(layout, spec, state, sealed=False)
+    raise AssertionError("States were refused of which none can be.")

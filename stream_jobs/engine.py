@@ -7,11 +7,10 @@ crash is counted once. Nothing here knows of cards or fraud.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from bytewax.operators import StatefulBatchLogic
 
@@ -22,7 +21,7 @@ from feature_repo.windows import WindowSpec, is_windowed, spec_of_view
 from stream_jobs.blocks import SHARDS, Part
 
 CACHE_BYTES = 512 * 1024 * 1024
-"""What the states that one worker keeps in memory may take; the longest unused go first, and are loaded again."""
+"""What the states that one worker keeps in memory may take, with two views; what goes is loaded again when needed."""
 
 
 @dataclass(frozen=True)
@@ -109,26 +108,30 @@ class ShardLogic(StatefulBatchLogic[Part, Written, None]):
         """
         view = batch[0].view
         spec = self._plan.specs[view]
-        states: dict[str, tuple[Stored, int]] = {}
-        missing = list(dict.fromkeys(name for part in batch for name in part.entities if name not in self._cache))
-        # What was loaded must outlast this batch, however small the cache.
-        loaded = dict(zip(missing, self._plan.load(view, missing), strict=True)) if missing else {}
+        states = {entity: self._cache.get(entity) for part in batch for entity in part.entities}
+        missing = [entity for entity, state in states.items() if state is None]
+        if missing:
+            states.update(zip(missing, self._plan.load(view, missing), strict=True))
+        stamps: dict[str, int] = {}
         added = overflowed = sealed = 0
         for part in batch:
-            before = [
-                states[name][0] if name in states else loaded[name] if name in loaded else self._cache[name]
-                for name in part.entities
-            ]
-            after = update_many(spec, before, part.counts, part.events)
+            after = update_many(spec, [states[entity] for entity in part.entities], part.counts, part.events)
             added, overflowed, sealed = added + after.added, overflowed + after.overflowed, sealed + after.sealed
-            states.update(zip(part.entities, zip(after.states, after.stamps, strict=True), strict=True))
-        self._cache.put((name, state) for name, (state, _) in states.items())
-        found = list(states.values())
-        return [
-            Written(
-                view, list(states), [s for s, _ in found], [at for _, at in found], batch, added, overflowed, sealed
-            )
-        ], self.RETAIN
+            states.update(zip(part.entities, after.states, strict=True))
+            stamps.update(zip(part.entities, after.stamps, strict=True))
+        merged = cast("dict[str, Stored]", states)  # each is in a part, and so has a state by now
+        self._cache.put(merged)
+        written = Written(
+            view=view,
+            entities=list(merged),
+            states=list(merged.values()),
+            stamps=[stamps[entity] for entity in merged],
+            parts=batch,
+            added=added,
+            overflowed=overflowed,
+            sealed=sealed,
+        )
+        return [written], self.RETAIN
 
     def snapshot(self) -> None:
         """Nothing: the online store has it."""
@@ -136,26 +139,27 @@ class ShardLogic(StatefulBatchLogic[Part, Written, None]):
 
 
 class _Cache:
-    """States by entity, the latest used last, of a bounded size in bytes."""
+    """States by entity, in two generations: one that was not touched for a whole generation goes.
+
+    A generation ends when half of what a shard may hold has been written to it.
+    """
 
     def __init__(self) -> None:
-        self._states: OrderedDict[str, Stored] = OrderedDict()
+        self._young: dict[str, Stored] = {}
+        self._old: dict[str, Stored] = {}
         self._bytes = 0
 
-    def __contains__(self, entity: str) -> bool:
-        return entity in self._states
+    def get(self, entity: str) -> Stored | None:
+        """The state, or None where the cache has none."""
+        found = self._young.get(entity)
+        return self._old.get(entity) if found is None else found
 
-    def __getitem__(self, entity: str) -> Stored:
-        return self._states[entity]
-
-    def put(self, states: Iterable[tuple[str, Stored]]) -> None:
-        """Keep these, and let go what is over the bound."""
-        for entity, state in states:
-            before = self._states.pop(entity, None)
-            self._bytes += _size(state) - (0 if before is None else _size(before))
-            self._states[entity] = state
-        while self._bytes > CACHE_BYTES // (2 * SHARDS) and self._states:
-            self._bytes -= _size(self._states.popitem(last=False)[1])
+    def put(self, states: Mapping[str, Stored]) -> None:
+        """Keep these."""
+        self._young.update(states)
+        self._bytes += sum(map(_size, states.values()))
+        if self._bytes > CACHE_BYTES // (4 * SHARDS):
+            self._old, self._young, self._bytes = self._young, {}, 0
 
 
 def _size(state: Stored) -> int:

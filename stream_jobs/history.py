@@ -1,8 +1,11 @@
 """The stream's own way into history: what is decided on today is what models train on tomorrow.
 
-A consumer of its own, so that a slow disk never delays a fresh feature. A record is acknowledged once it lies in a part
-of the table; the part is named after its first record, so that one written again after a crash replaces itself or adds
-rows that the readers of history count once.
+A consumer of its own, so that what history waits for holds up no feature's acknowledgement. By default it runs inside
+the velocity job; under load it is better as a process of its own: `FRAUD_HISTORY_APART=true` for the velocity job, and
+beside it `python -m bytewax.run stream_jobs.history`.
+
+A record is acknowledged once it lies in a part of the table; the part is named after its first record, so that one
+written again after a crash replaces itself or adds rows that the readers of history count once.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from feature_repo.schema import HISTORY_SCHEMA, TIMESTAMP, category_or_other
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, settings
 from feature_repo.sources import append
 from feature_repo.store import feature_store
-from stream_jobs.payments import read
+from stream_jobs.payments import by_partition, read
 from stream_jobs.transports.base import Acknowledger, Record, Transport
+from stream_jobs.transports.configured import transport as configured
 
 ROWS = 20_000
 """Rows after which a part is written."""
@@ -33,15 +37,16 @@ WAIT = timedelta(seconds=1)
 """How long a row waits at most for its part."""
 
 
-class _Buffer(StatefulBatchLogic[Record, list[Record], None]):
+class _Buffer(StatefulBatchLogic[list[Record], list[Record], None]):
     """Records of one partition until there are enough for a part, or the first has waited long enough."""
 
     def __init__(self) -> None:
         self._records: list[Record] = []
         self._due: datetime | None = None
 
-    def on_batch(self, batch: list[Record]) -> tuple[Iterable[list[Record]], bool]:
-        self._records += batch
+    def on_batch(self, batch: list[list[Record]]) -> tuple[Iterable[list[Record]], bool]:
+        for records in batch:
+            self._records += records
         if len(self._records) >= ROWS:
             return self._flush()
         self._due = self._due or datetime.now(UTC) + WAIT
@@ -109,7 +114,12 @@ def write_history(flow: Dataflow, transport: Transport, current: Settings) -> No
     """Add to a flow the steps that carry the transport's records into the table `transactions`."""
     records = op.input("history records", flow, transport.source())
     # Record
-    keyed = op.key_on("by partition", records, lambda record: record.partition)
+    keyed = op.flat_map_batch("by partition", records, by_partition)
+    # (partition, [Record])
     parts = op.stateful_batch("buffer", keyed, lambda _: _Buffer())
     # (partition, [Record])
     op.output("history", parts, _PartSink(transport, current))
+
+
+flow = Dataflow("history")
+write_history(flow, configured(settings(), f"{settings().consumer_group}.history"), settings())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -44,6 +45,14 @@ class Payments:
     def ingested_at(self) -> Ints:
         """When each valid payment was first had."""
         return _ints([record.ingested_at for record in self.records])
+
+
+def by_partition(records: Iterable[Record]) -> Iterable[tuple[str, list[Record]]]:
+    """The records of each partition, in their order."""
+    found: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        found[record.partition].append(record)
+    return found.items()
 
 
 def read(records: Sequence[Record], lateness: timedelta, skew: timedelta) -> Payments:

@@ -9,12 +9,14 @@ two writers each would overwrite what the other has counted.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import bytewax.operators as op
@@ -31,10 +33,12 @@ from monitoring.metrics import metrics
 from stream_jobs.blocks import Part, columns, fan_out
 from stream_jobs.engine import Plan, ShardLogic, Written
 from stream_jobs.history import write_history
-from stream_jobs.payments import Payments, read
+from stream_jobs.payments import Payments, by_partition, read
 from stream_jobs.transports.base import Acknowledger, Record, Transport
 from stream_jobs.transports.configured import transport as configured
 from stream_jobs.updates import FeatureUpdates
+
+log = logging.getLogger(__name__)
 
 STREAM_SOURCE = "transactions_stream"
 
@@ -92,7 +96,7 @@ class _Steps:
             metrics.state_sealed.labels(view=view)
         if self.current.stream_metrics_port is not None and not self._serving.is_set():
             self._serving.set()
-            start_http_server(self.current.stream_metrics_port, addr="127.0.0.1")
+            _serve_metrics(self.current.stream_metrics_port)
 
     @cached_property
     def _acknowledger(self) -> Acknowledger:
@@ -111,10 +115,7 @@ class _Steps:
 
         A record that is no valid payment is buried here, before its block can be done.
         """
-        by_partition: defaultdict[str, list[Record]] = defaultdict(list)
-        for record in records:
-            by_partition[record.partition].append(record)
-        for partition, of_one in by_partition.items():
+        for partition, of_one in by_partition(records):
             found = read(of_one, self.current.allowed_lateness, self.current.max_future)
             self._bury(found)
             block = found.block(partition, self._columns)
@@ -131,19 +132,14 @@ class _Steps:
 
     def write(self, batch: list[tuple[str, Written]]) -> Iterable[tuple[str, Receipt]]:
         """Put the states of a batch online; a receipt for each part that is in them."""
-        by_view: defaultdict[str, list[Written]] = defaultdict(list)
-        for _, written in batch:
-            by_view[written.view].append(written)
-        for view, several in by_view.items():
-            latest = {
-                entity: (state, stamp)
-                for written in several
-                for entity, state, stamp in zip(written.entities, written.states, written.stamps, strict=True)
-            }
-            states = [state for state, _ in latest.values()]
-            self.plan.write(view, list(latest), states, [stamp for _, stamp in latest.values()])
+        for view in dict.fromkeys(written.view for _, written in batch):
+            # An entity that is in two of them is written twice, in their order: the later state stands.
+            several = [written for _, written in batch if written.view == view]
+            entities = list(chain.from_iterable(written.entities for written in several))
+            states = list(chain.from_iterable(written.states for written in several))
+            self.plan.write(view, entities, states, list(chain.from_iterable(one.stamps for one in several)))
             if self._updates is not None:
-                self._updates.publish(view, self.plan.specs[view], list(latest), states)
+                self._updates.publish(view, self.plan.specs[view], entities, states)
         now = time.time()
         first = next(iter(self.plan.specs))
         for _, written in batch:
@@ -156,6 +152,13 @@ class _Steps:
             for part in written.parts:
                 observe_many(metrics.feature_freshness, np.maximum(now - part.appended_at / 1e6, 0.0))
                 yield part.partition, Receipt(part.block)
+
+
+def _serve_metrics(port: int) -> None:
+    try:
+        start_http_server(port, addr="127.0.0.1")
+    except OSError as error:  # features are worth more than figures about them
+        log.error("This process's metrics are not served: port %d: %s. Give each process its own port.", port, error)
 
 
 class _AckSink(DynamicSink[tuple[str, list[str]]]):
@@ -201,4 +204,5 @@ def build_flow(transport: Transport, current: Settings, plan: Plan | None = None
 
 
 flow = build_flow(configured(settings(), settings().consumer_group), settings())
-write_history(flow, configured(settings(), f"{settings().consumer_group}.history"), settings())
+if not settings().history_apart:
+    write_history(flow, configured(settings(), f"{settings().consumer_group}.history"), settings())

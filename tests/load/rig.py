@@ -108,24 +108,30 @@ class Positions:
 
 
 class Job:
-    """The velocity job as processes of its own, started as an operator would; ends with the `with` block."""
+    """The velocity job, and beside it history's, each as processes of its own; they end with the `with` block."""
 
     def __init__(self, topic: Topic, processes: int = 1) -> None:
         self._topic, self._running = topic, list[Running]()
         self.online = Positions(topic, topic.settings.consumer_group)
         self.history = Positions(topic, f"{topic.settings.consumer_group}.history")
-        command = (sys.executable, "-m", "bytewax.run", "stream_jobs.velocity")
         addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(processes))
+        current = topic.settings.model_copy(update={"history_apart": True})
+        quiet = current.model_copy(update={"stream_metrics_port": None})
+        self._start("history", quiet)
         for number in range(processes):
-            part = Part(
-                name=f"{topic.name}-{number}",
-                command=(*command, "-i", str(number), "-a", addresses) if processes > 1 else command,
-                folder=ROOT,
-                url="",
-                ready=lambda: True,
-                environment=QUIET | environment(topic.settings),
-            )
-            self._running.append(start(part, topic.settings.home / "logs"))
+            cluster = ("-i", str(number), "-a", addresses) if processes > 1 else ()
+            self._start("velocity", quiet if number else current, *cluster)
+
+    def _start(self, module: str, current: Settings, *options: str) -> None:
+        part = Part(
+            name=f"{self._topic.name}-{module}-{len(self._running)}",
+            command=(sys.executable, "-m", "bytewax.run", f"stream_jobs.{module}", *options),
+            folder=ROOT,
+            url="",
+            ready=lambda: True,
+            environment=QUIET | environment(current),
+        )
+        self._running.append(start(part, current.home / "logs"))
 
     def __enter__(self) -> Job:
         return self
@@ -136,7 +142,7 @@ class Job:
 
     def until_opened(self) -> float:
         """When the job has opened every partition and the first record is on its way to it (`perf_counter`)."""
-        while min(self.online.read()) < 0:
+        while min(self.online.read() + self.history.read()) < 0:
             self._check()
         return time.perf_counter()
 

@@ -273,15 +273,15 @@ def test_a_record_delivered_again_after_a_crash_changes_no_byte():
     assert again.added == 0
 
 
-def test_a_forgotten_state_is_loaded_anew(monkeypatch: pytest.MonkeyPatch):
+def test_a_state_not_touched_for_a_generation_is_forgotten_and_loaded_anew(monkeypatch: pytest.MonkeyPatch):
     size = engine._size(one(ShardLogic(FakePlan()), t("t0")).states[0])
-    monkeypatch.setattr(engine, "CACHE_BYTES", int(2.9 * size) * 2 * SHARDS)
+    monkeypatch.setattr(engine, "CACHE_BYTES", int(1.9 * size) * 4 * SHARDS)  # a generation of two states
     plan = FakePlan()
     logic = ShardLogic(plan)
     for n, name in enumerate(("a", "b", "a", "c", "a", "b")):
         # A state's size does not grow: each event is beyond the reach of the one before.
         plan.stored |= states(one(logic, t(f"{name}-{n}", name, T + n * 10 * 86_400_000_000)))
-    assert plan.loads == [["a"], ["b"], ["c"], ["b"]]  # b was the longest unused when c came
+    assert plan.loads == [["a"], ["b"], ["c"], ["b"]]  # b was not touched while a and c were
 
 
 def test_a_batch_larger_than_the_cache_is_still_whole(monkeypatch: pytest.MonkeyPatch):
@@ -354,24 +354,28 @@ def records(*numbers: int) -> list[Record]:
     return [record(b"", identifier=str(n)) for n in numbers]
 
 
+def batch(*numbers: int) -> list[list[Record]]:
+    return [records(*numbers)]
+
+
 def test_a_part_waits_for_enough_rows(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(history, "ROWS", 4)
     buffer = _Buffer()
     assert buffer.notify_at() is None
-    assert buffer.on_batch(records(1, 2)) == ([], False)
-    assert buffer.on_batch(records(3, 4, 5)) == ([records(1, 2, 3, 4, 5)], False)
+    assert buffer.on_batch(batch(1, 2)) == ([], False)
+    assert buffer.on_batch(batch(3, 4, 5)) == ([records(1, 2, 3, 4, 5)], False)
     assert buffer.notify_at() is None
-    assert buffer.on_batch(records(6)) == ([], False)
+    assert buffer.on_batch(batch(6)) == ([], False)
 
 
 def test_a_part_waits_no_longer_than_its_first_row_may():
     buffer = _Buffer()
     before = datetime.now(UTC)
-    buffer.on_batch(records(1))
+    buffer.on_batch(batch(1))
     due = buffer.notify_at()
     assert due is not None
     assert before + history.WAIT <= due <= datetime.now(UTC) + history.WAIT
-    buffer.on_batch(records(2))
+    buffer.on_batch(batch(2))
     assert buffer.notify_at() == due
     assert buffer.on_notify() == ([records(1, 2)], False)
     assert buffer.notify_at() is None
@@ -380,7 +384,7 @@ def test_a_part_waits_no_longer_than_its_first_row_may():
 
 def test_the_end_of_the_input_ends_a_part():
     buffer = _Buffer()
-    buffer.on_batch(records(1))
+    buffer.on_batch(batch(1))
     assert buffer.on_eof() == ([records(1)], False)
     assert buffer.on_eof() == ([], False)
     assert buffer.snapshot() is None
