@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from feature_repo.window_jit import jit
 from feature_repo.window_kernels import NEVER, finish_slices, write_window
 from feature_repo.window_layout import Layout
 from feature_repo.window_sums import PARTS, clear, take, take_all
@@ -130,7 +130,7 @@ def _busy(
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@jit
 def _finish(
     ts: Any,
     created: Any,

@@ -18,8 +18,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from feature_repo.window_jit import jit
 from feature_repo.window_sums import (
     FILLED,
     LEAST,
@@ -44,10 +44,8 @@ SEALED_FORMAT = 2
 
 NEVER = np.iinfo(np.int64).min
 
-_jit = njit(cache=True, nogil=True)
 
-
-@_jit
+@jit
 def _finish_one(
     at: int,
     known: int,
@@ -146,7 +144,7 @@ def _finish_one(
     return last
 
 
-@_jit
+@jit
 def write_window(out: Any, count: float, acc: Any, n_values: int, n_distinct: int) -> None:
     """Write one window's statistics from its events and what `acc` has of each column."""
     out[0] = count
@@ -164,7 +162,7 @@ def write_window(out: Any, count: float, acc: Any, n_values: int, n_distinct: in
         out[1 + 6 * n_values + m] = acc[n_values + m, 0]
 
 
-@_jit
+@jit
 def _take_tile(
     floats: Any, words: Any, tile0: int, n: int, j: int, n_values: int, n_distinct: int, acc: Any, twice: Any
 ) -> float:
@@ -176,7 +174,7 @@ def _take_tile(
     return float(words[tile0 + 2 * n + j])
 
 
-@_jit
+@jit
 def _table_size(entries: int) -> int:
     size = 16
     while size < 2 * entries + 2:
@@ -184,7 +182,7 @@ def _table_size(entries: int) -> int:
     return size
 
 
-@_jit
+@jit
 def finish_states(
     words: Any, floats: Any, starts: Any, at: Any, n_values: int, n_distinct: int, windows: Any, tiles: Any
 ) -> tuple[Any, Any]:
@@ -226,7 +224,7 @@ def finish_states(
     return out, last
 
 
-@_jit
+@jit
 def finish_slices(
     ts: Any,
     created: Any,

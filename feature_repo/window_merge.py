@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from feature_repo.window_jit import jit
 from feature_repo.window_kernels import HEADER, NEVER
 
-_jit = njit(cache=True, nogil=True)
 
-
-@_jit
+@jit
 def _repeated(known: Any, ids: Any) -> Any:
     """Which of `ids` are among `known` or occur earlier in `ids`. 0 stands for no identity and never is repeated."""
     new = ids.shape[0]
@@ -49,7 +47,7 @@ def _repeated(known: Any, ids: Any) -> Any:
     return repeated
 
 
-@_jit
+@jit
 def _in_order(ts: Any, ids: Any, known: Any) -> Any:
     """The places of the events that are new, by (time, id)."""
     once = np.nonzero(~_repeated(known, ids))[0]
@@ -62,7 +60,7 @@ def _in_order(ts: Any, ids: Any, known: Any) -> Any:
     return order
 
 
-@_jit
+@jit
 def merge(
     old: Any,
     ts: Any,
@@ -174,7 +172,7 @@ def merge(
     return out, added, overflowed
 
 
-@_jit
+@jit
 def merge_many(
     words: Any,
     starts: Any,

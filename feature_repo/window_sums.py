@@ -1,7 +1,7 @@
 """Sums as unevaluated pairs of doubles (106 bits: Dekker 1971, Knuth TAOCP 4.2.2), and the deviation that follows.
 
 For amounts of money they are exact, so that a sum depends neither on the order of arrival nor on how the history was
-cut into states and tiles. A compiled kernel has these inlined: after an edit here, delete the kernels' disk cache.
+cut into states and tiles. A compiled kernel has these inlined.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from numba import njit
+from feature_repo.window_jit import jit
 
 FILLED, SUM, SUM_LOW, SQUARES, SQUARES_LOW, LEAST, MOST = range(7)
 """What is kept of a numeric column: its number of values, two pairs, and the extremes."""
 
 PARTS = 7
 
-_jit = njit(cache=True, nogil=True)
 
-
-@_jit
+@jit
 def plus(hi: float, lo: float, x: float) -> tuple[float, float]:
     """A pair and a double."""
     s = hi + x
@@ -30,7 +28,7 @@ def plus(hi: float, lo: float, x: float) -> tuple[float, float]:
     return hi, lo - (hi - s)
 
 
-@_jit
+@jit
 def squared(x: float) -> tuple[float, float]:
     """A double's square as a pair, exactly."""
     p = x * x
@@ -40,7 +38,7 @@ def squared(x: float) -> tuple[float, float]:
     return p, ((h * h - p) + 2.0 * h * t) + t * t
 
 
-@_jit
+@jit
 def clear(acc: Any, k: int) -> None:
     """Give column k of `acc` (columns, `PARTS`) the parts of no value."""
     for part in range(LEAST):
@@ -49,7 +47,7 @@ def clear(acc: Any, k: int) -> None:
     acc[k, MOST] = -math.inf
 
 
-@_jit
+@jit
 def take(acc: Any, k: int, x: float) -> None:
     """Add a value, which must not be null, to column k of `acc`."""
     acc[k, FILLED] += 1.0
@@ -61,7 +59,7 @@ def take(acc: Any, k: int, x: float) -> None:
     acc[k, MOST] = max(acc[k, MOST], x)
 
 
-@_jit
+@jit
 def take_all(acc: Any, k: int, parts: Any, at: int, stride: int) -> None:
     """Add the values whose parts lie in `parts` (one dimension) from `at` on, `stride` apart, to column k of `acc`."""
     acc[k, FILLED] += parts[at]
@@ -72,7 +70,7 @@ def take_all(acc: Any, k: int, parts: Any, at: int, stride: int) -> None:
     acc[k, MOST] = max(acc[k, MOST], parts[at + MOST * stride])
 
 
-@_jit
+@jit
 def deviation(n: float, hi: float, lo: float, sq_hi: float, sq_lo: float) -> float:
     """The sample standard deviation, null below two values."""
     # n * sum(x^2) - sum(x)^2 in pairs of doubles, then over n * (n - 1).

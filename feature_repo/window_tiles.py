@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from feature_repo.window_jit import jit
 from feature_repo.window_kernels import HEADER, NEVER
 from feature_repo.window_ledger import Ledger
 from feature_repo.window_sums import PARTS, clear, take, take_all
@@ -116,7 +116,7 @@ def _tile_begins(instants: Ints, latest: int) -> Ints:
     return begins
 
 
-@njit(cache=True, nogil=True)
+@jit
 def parts_of(values: Any) -> Any:
     """The parts that each of the values (columns, events) has alone: (columns, `PARTS`, events)."""
     out = np.empty((values.shape[0], PARTS, values.shape[1]), np.float64)
@@ -130,7 +130,7 @@ def parts_of(values: Any) -> Any:
     return out
 
 
-@njit(cache=True, nogil=True)
+@jit
 def folded(parts: Any, firsts: Any) -> Any:
     """The parts (columns, `PARTS`, runs) of each run of the rows of `parts` that begins at `firsts`."""
     groups, rows = firsts.shape[0], parts.shape[2]
