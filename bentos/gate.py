@@ -130,5 +130,7 @@ def _count(scored: Sequence[Scored], model: LoadedModel, latency: float) -> None
             metrics.high_risk_transactions.inc()
         if one.feature_age_seconds is not None:
             metrics.feature_age.observe(one.feature_age_seconds)
+        if one.degraded_cause is not None:
+            metrics.degraded_answers.labels(cause=one.degraded_cause).inc()
         if is_unknown_category(one.transaction):
             metrics.unknown_categories.inc()

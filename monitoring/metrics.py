@@ -100,6 +100,13 @@ class Catalogue:
         meaning="Decisions written to the decision log",
         action="Falls behind total_transactions: the log's store is slow or away; decisions wait in memory",
     )
+    degraded_answers = counter(
+        "fraud_degraded_answers_total",
+        "payments",
+        meaning="Payments decided on less than the model's full input, by cause; the answer says so too",
+        action="`incomplete_features`: an entity outgrew its state; see fraud_state_events_dropped_total",
+        cause="a fixed list in bentos/answers.py",
+    )
     unknown_categories = counter(
         "fraud_unknown_categories_total",
         "payments",

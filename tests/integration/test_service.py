@@ -128,7 +128,10 @@ def test_a_batch_is_answered_in_order_and_as_each_would_be_alone(platform: Platf
 
 
 def test_a_payment_whose_windows_lack_events_is_decided_and_says_so(client: httpx.Client):
+    counter = 'fraud_degraded_answers_total{cause="incomplete_features"}'
+    before = sample(client, counter)
     told = client.post("/predict", json=fields(card_id="overrun")).json()
+    assert sample(client, counter) == before + 1
     assert (told["degraded"], told["degraded_cause"], told["decision"]) == (True, "incomplete_features", "review")
     items = [fields(transaction_id=card, card_id=card) for card in ("busy", "overrun", "hot", "new")]
     results = client.post("/predict_batch", json={"transactions": items}).json()["results"]
