@@ -1,10 +1,11 @@
-"""The joins of one historical retrieval: each gives its view's columns for any slice of the entity rows."""
+"""The joins of one historical retrieval: each gives its view's columns for any of the entity rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
@@ -13,11 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo import sources
+from feature_repo.past_events import scan_events
 from feature_repo.sources import Root
+from feature_repo.spill import Buckets, bucket_of, gather
 from feature_repo.transformations import state_field
 from feature_repo.window_history import History
-from feature_repo.window_state import Ints, Slices, from_us
+from feature_repo.window_state import Ints, from_us
 from feature_repo.windows import WindowSpec, is_windowed, spec_of_view
+
+Places = slice | Ints
+"""Which of the entity rows: those from one to another, or those of these numbers."""
+
+WORKING_COPIES = 4
+"""How often events are there, in bytes, while they are sorted."""
 
 
 class Join(Protocol):
@@ -25,11 +34,11 @@ class Join(Protocol):
 
     view: str
 
-    def prepare(self, rows: pa.Table) -> None:
-        """Read what the join needs for these rows; called once, before any slice is asked for."""
+    def prepare(self, rows: pa.Table, folder: Path) -> None:
+        """Read what the join needs for these rows, before any is asked for; `folder` takes what is too much."""
 
-    def columns(self, rows: pa.Table, begin: int) -> dict[str, Any]:
-        """The view's columns for `rows`, the slice of the entity rows that starts at `begin`."""
+    def columns(self, rows: pa.Table, places: Places) -> dict[str, Any]:
+        """The view's columns for `rows`, those of the entity rows at these places."""
 
     def implied(self, feature: str) -> bool:
         """Whether a feature was asked for only because an on-demand view needs it."""
@@ -64,7 +73,11 @@ def plan_joins(
 
 @dataclass
 class WindowedJoin:
-    """A view with windowed aggregations: its column is a question to the history, answered when it is finished."""
+    """A view with windowed aggregations: its column is a question to the history, answered when it is finished.
+
+    A history of more than `memory` bytes (null: whatever it takes) is divided by entity and lies on disk: then there
+    are no `columns` but only `parts`, and `divided` says so.
+    """
 
     view: str
     definition: Any
@@ -73,62 +86,63 @@ class WindowedJoin:
     root: Root
     at: Ints
     filter_by_created: bool
+    memory: int | None = None
     _history: History | None = field(default=None, init=False)
+    _buckets: Buckets | None = field(default=None, init=False)
 
-    def prepare(self, rows: pa.Table) -> None:
+    def prepare(self, rows: pa.Table, folder: Path) -> None:
+        self._history = self._buckets = None
         if not len(self.at):
             return
-        source = self.definition.batch_source
         since, until = int(self.at.min()) - self.spec.retention, int(self.at.max())
-        table = read_events(source, self.root, self.spec, since, until)
-        created = source.created_timestamp_column if self.filter_by_created else None
-        self._history = History.of(self.spec, table, source.timestamp_field, created or None)
+        events = scan_events(self.definition.batch_source, self.root, self.spec, since, until)
+        found = gather(events, self.spec.join_key, self._limit, folder / self.view)
+        if isinstance(found, Buckets):
+            self._buckets = found
+        else:
+            self._history = self._of(found)
 
-    def columns(self, rows: pa.Table, begin: int) -> dict[str, Any]:
+    @property
+    def divided(self) -> bool:
+        return self._buckets is not None
+
+    def columns(self, rows: pa.Table, places: Places) -> dict[str, Any]:
         if self._history is None:
             return {state_field(self.definition.name): pa.nulls(rows.num_rows, pa.binary())}
+        return self.questions(self._history, rows, places)
+
+    def parts(self, rows: pa.Table) -> Iterator[tuple[Ints, History]]:
+        """Places of rows and the history that has all of their entities' events, one part in memory at a time."""
+        if self._buckets is None or self._limit is None:
+            raise RuntimeError(f"View '{self.view}': the history is in memory and has no parts.")
+        numbers = bucket_of(rows[self.key])
+        order = np.argsort(numbers, kind="stable")
+        numbers = numbers[order]
+        for group in self._buckets.groups(self._limit):
+            begin, end = np.searchsorted(numbers, (group.start, group.stop))
+            places = np.sort(order[begin:end])
+            if len(places):
+                yield places, self._of(self._buckets.take(group))
+
+    def questions(self, history: History, rows: pa.Table, places: Places) -> dict[str, Any]:
+        """The view's column for `rows`, which are those of these places, put to a history."""
         keys = pc.cast(rows[self.key], pa.string())
-        known = self.at[begin : begin + rows.num_rows]
-        return {state_field(self.definition.name): self._history.slices(keys, known)}
+        return {state_field(self.definition.name): history.slices(keys, self.at[places])}
+
+    @property
+    def _limit(self) -> int | None:
+        return None if self.memory is None else self.memory // WORKING_COPIES
+
+    def _of(self, events: pa.Table) -> History:
+        source = self.definition.batch_source
+        created = source.created_timestamp_column if self.filter_by_created else None
+        return History.of(self.spec, events, source.timestamp_field, created or None)
 
     def implied(self, feature: str) -> bool:
         return True
 
     def stored(self, column: Any) -> pa.Array:
         raise NotImplementedError("A windowed view's state has no stored form in history.")
-
-
-def read_events(source: Any, root: Root, spec: WindowSpec, since: int, until: int) -> pa.Table:
-    """Events of [since, until), and of each entity the last one before: `seconds_since_last` reaches that far.
-
-    The questions begin at `since` + the spec's retention. An older event that became known later than that is read too:
-    to some questions it is the last one, to others the one before it is.
-    """
-    created = [source.created_timestamp_column] if source.created_timestamp_column else []
-    columns = [spec.join_key, spec.event_id, *spec.columns, source.timestamp_field, *created]
-    stored = {name: sources.stored_name(source, name) for name in columns}
-    recent = sources.read(source, root, list(stored.values()), from_us(since), from_us(until))
-    if not all(feature.window for feature in spec.features):
-        names = [stored[name] for name in (spec.join_key, source.timestamp_field, *created)]
-        with sources.scan(source, root, list(stored.values()), None, from_us(since)) as older:
-            last = _last(older, since + spec.retention, *names)
-        recent = pa.concat_tables([last.cast(recent.schema), recent])
-    events = pa.table({name: recent[column] for name, column in stored.items()})
-    keys = events[spec.join_key]
-    return events.filter(pc.is_valid(keys)) if keys.null_count else events  # an event without a key is nobody's
-
-
-def _last(events: pa.RecordBatchReader, known: int, key: str, stamp: str, created: str | None = None) -> pa.Table:
-    """Of each entity the last event that was created before `known` (any, without `created`), and all created since."""
-    late = f'epoch_us("{created}") >= {known}' if created else "false"
-    query = f"""
-        SELECT * FROM events
-        QUALIFY {late} OR row_number() OVER (PARTITION BY "{key}", {late} ORDER BY "{stamp}" DESC) = 1
-    """  # noqa: S608 — columns of the declared source
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("events", events)
-        return connection.sql(query).to_arrow_table()
 
 
 @dataclass
@@ -145,7 +159,7 @@ class StoredJoin:
     filter_by_created: bool
     _joined: pa.Table | None = field(default=None, init=False)
 
-    def prepare(self, rows: pa.Table) -> None:
+    def prepare(self, rows: pa.Table, folder: Path) -> None:
         source = self.definition.batch_source
         stored = [sources.stored_name(source, name) for name in (*self.keys, *self.features)]
         stamp = sources.stored_name(source, source.timestamp_field)
@@ -166,9 +180,9 @@ class StoredJoin:
         ttl = self.definition.ttl
         return int(ttl / timedelta(microseconds=1)) if ttl else 0
 
-    def columns(self, rows: pa.Table, begin: int) -> dict[str, Any]:
+    def columns(self, rows: pa.Table, places: Places) -> dict[str, Any]:
         assert self._joined is not None
-        part = self._joined.slice(begin, rows.num_rows)
+        part = taken(self._joined, places)
         return {name: part[f"f{i}"].combine_chunks() for i, name in enumerate(self.features)}
 
     def implied(self, feature: str) -> bool:
@@ -176,6 +190,13 @@ class StoredJoin:
 
     def stored(self, column: Any) -> pa.Array:
         return column
+
+
+def taken(rows: pa.Table, places: Places) -> pa.Table:
+    """The rows at these places."""
+    if isinstance(places, slice):
+        return rows.slice(places.start, places.stop - places.start)
+    return rows.take(pa.array(places))
 
 
 def _renamed(reader: pa.RecordBatchReader, picked: dict[str, str], stamp: str, created: str) -> pa.RecordBatchReader:
@@ -229,4 +250,4 @@ def _asof(
     return joined
 
 
-__all__ = ["Join", "Slices", "StoredJoin", "WindowedJoin", "plan_joins", "read_events"]
+__all__ = ["Join", "Places", "StoredJoin", "WindowedJoin", "plan_joins", "taken"]

@@ -14,10 +14,10 @@ from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.repo_config import FeastConfigBaseModel
 from feast.utils import make_tzaware
 
-from feature_repo.asof import read_events
 from feature_repo.offline_store import _root
 from feature_repo.online import key_field, online_rows
 from feature_repo.online_states import OnlineStates
+from feature_repo.past_events import read_events
 from feature_repo.window_history import History
 from feature_repo.window_state import to_us
 from feature_repo.windows import UnsupportedAggregation, WindowSpec, is_windowed, spec_of_view

@@ -10,6 +10,7 @@ A joined feature row is the latest with feature time <= the row's event time (Fe
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -38,6 +39,9 @@ class TollgateOfflineStoreConfig(FeastConfigBaseModel):
     """Folder below which the relative paths of file sources lie."""
     postgres_url: str | None = None
     """Address of the Postgres that holds the tables of PostgreSQL sources."""
+    memory: int | None = None
+    """Bytes that the events of one retrieval may take; what is more goes to temporary files. Default: a quarter of the
+    machine's memory."""
 
 
 def _folder(config: Any) -> Path:
@@ -47,6 +51,11 @@ def _folder(config: Any) -> Path:
 
 def _root(config: Any) -> Offline:
     return Offline(_folder(config), config.offline_store.postgres_url)
+
+
+def _memory(config: Any) -> int:
+    given = config.offline_store.memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 if given is None else int(given)
 
 
 class TollgateOfflineStore(OfflineStore):
@@ -83,8 +92,9 @@ class TollgateOfflineStore(OfflineStore):
         else:
             rows = _query(entity_df, root.path)
         return HistoricalJob(
-            root, feature_views, feature_refs, rows, registry, project, full_feature_names, filter_by_created_timestamp
-        )
+            root, feature_views, feature_refs, rows, registry, project, full_feature_names, filter_by_created_timestamp,
+            _memory(config),
+        )  # fmt: skip
 
     @staticmethod
     def pull_latest_from_table_or_query(

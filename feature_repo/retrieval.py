@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,13 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
 
 from feature_repo import sources
-from feature_repo.asof import StoredJoin, WindowedJoin, plan_joins
+from feature_repo.asof import StoredJoin, WindowedJoin, plan_joins, taken
+from feature_repo.pipeline import ahead
 from feature_repo.sources import Root
+from feature_repo.spill import Columns
 from feature_repo.transformations import VECTORISED_TAG
-from feature_repo.window_state import from_us
+from feature_repo.window_history import History
+from feature_repo.window_state import Ints, from_us
 
 CHUNK = 65_536
 """Rows finished at a time; bounds the memory between the history and the result."""
@@ -102,6 +106,7 @@ class HistoricalJob(_Job):
         project: str,
         full_feature_names: bool,
         filter_by_created: bool,
+        memory: int,
     ) -> None:
         self._root = root
         self._rows = rows
@@ -118,6 +123,11 @@ class HistoricalJob(_Job):
         at = stamps.to_numpy().astype(np.int64, copy=False)
         self._joins = plan_joins(root, feature_views, feature_refs, registry, project, at, filter_by_created)
         windowed = {join.view for join in self._joins if isinstance(join, WindowedJoin)}  # their states don't come out
+        together = [views for views in (_inputs_of(odfv) & windowed for odfv in self._odfvs) if len(views) > 1]
+        for join in self._joins:
+            # Two views that one transformation asks cannot be gone through part by part: their entities differ.
+            if isinstance(join, WindowedJoin) and not any(join.view in views for views in together):
+                join.memory = memory // len(windowed)
         self._metadata = RetrievalMetadata(
             features=[ref for ref in feature_refs if ref.split(":", 1)[0] not in windowed],
             keys=[name for name in rows.column_names if name != self._at],
@@ -131,41 +141,88 @@ class HistoricalJob(_Job):
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The training set in batches of at most `CHUNK` rows, in order: for sets that exceed memory."""
-        for join in self._joins:
-            join.prepare(self._rows)
-        begins = range(0, max(self._rows.num_rows, 1), CHUNK)
-        # The kernels let go of the interpreter's lock, so threads are enough.
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            yield from pool.map(self._chunk, begins)
+        with TemporaryDirectory(prefix="tollgate-history-") as folder:
+            for join in self._joins:
+                join.prepare(self._rows, Path(folder))
+            apart = self._finish_apart(Path(folder))
+            yield from ahead(lambda begin: self._chunk(begin, apart), range(0, max(self._rows.num_rows, 1), CHUNK))
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         return pa.Table.from_batches(self.batches())
 
-    def _chunk(self, begin: int) -> pa.RecordBatch:
+    def _finish_apart(self, folder: Path) -> dict[str, Columns]:
+        """The columns of the on-demand views over a history on disk, part of it after part."""
+        found: dict[str, Columns] = {}
+        for join in self._joins:
+            if not isinstance(join, WindowedJoin) or not join.divided:
+                continue
+            over = [odfv for odfv in self._odfvs if join.view in _inputs_of(odfv)]
+            found |= {odfv.name: Columns(folder, self._rows.num_rows, self._wanted(odfv)) for odfv in over}
+            for places, history in join.parts(self._rows):
+                cuts = [places[begin : begin + CHUNK] for begin in range(0, len(places), CHUNK)]
+                for _ in ahead(partial(self._finish_part, join, history, over, found), cuts):
+                    pass
+                del history  # before the next is read
+        return found
+
+    def _finish_part(
+        self, join: WindowedJoin, history: History, over: list[Any], found: dict[str, Columns], places: Ints
+    ) -> None:
+        rows = taken(self._rows, places).combine_chunks()
+        inputs: dict[str, Any] = {name: rows[name].combine_chunks() for name in rows.column_names}
+        for other in self._joins:
+            if other is join:
+                columns = join.questions(history, rows, places)
+            elif isinstance(other, StoredJoin):
+                columns = other.columns(rows, places)
+            else:
+                continue
+            inputs |= {f"{other.view}__{feature}": column for feature, column in columns.items()}
+        for odfv in over:
+            features = self._transform(odfv, inputs)
+            found[odfv.name].put(places, features)
+            found[odfv.name].let_go()
+
+    def _chunk(self, begin: int, apart: Mapping[str, Columns]) -> pa.RecordBatch:
         rows = self._rows.slice(begin, CHUNK).combine_chunks()
+        places = slice(begin, begin + rows.num_rows)
         result = {name: rows[name].combine_chunks() for name in rows.column_names}
         inputs: dict[str, Any] = dict(result)
         for join in self._joins:
-            for feature, column in join.columns(rows, begin).items():
+            if isinstance(join, WindowedJoin) and join.divided:
+                continue
+            for feature, column in join.columns(rows, places).items():
                 inputs[f"{join.view}__{feature}"] = column
                 if f"{join.view}:{feature}" in self._requested and not join.implied(feature):
                     result[f"{join.view}__{feature}" if self._full_names else feature] = join.stored(column)
         for odfv in self._odfvs:
-            result |= self._on_demand(odfv, inputs, rows.num_rows)
+            if odfv.name in apart:
+                features: Mapping[str, Any] = apart[odfv.name].get(places)
+                apart[odfv.name].let_go()
+            else:
+                features = self._transform(odfv, inputs)
+            name = odfv.projection.name_to_use()
+            result |= {f"{name}__{f}" if self._full_names else f: features[f] for f in self._wanted(odfv)}
         return pa.RecordBatch.from_pydict({name: _array(column) for name, column in result.items()})
 
-    def _on_demand(self, odfv: OnDemandFeatureView, inputs: Mapping[str, Any], rows: int) -> dict[str, Any]:
-        if odfv.tags.get(VECTORISED_TAG) == "true":
-            features = odfv.feature_transformation.udf(inputs)
-        else:
-            stored = {name: column for name, column in inputs.items() if isinstance(column, pa.Array)}
-            table = odfv.transform_arrow(pa.table(stored), False)
-            # A chunk without a value has no type of its own.
-            kinds = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in odfv.features}
-            features = {name: pc.cast(table[name], kind) for name, kind in kinds.items()}
+    def _wanted(self, odfv: OnDemandFeatureView) -> list[str]:
         name = odfv.projection.name_to_use()
-        wanted = [field.name for field in odfv.features if f"{name}:{field.name}" in self._requested]
-        return {f"{name}__{f}" if self._full_names else f: features[f] for f in wanted}
+        return [field.name for field in odfv.features if f"{name}:{field.name}" in self._requested]
+
+    def _transform(self, odfv: OnDemandFeatureView, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if odfv.tags.get(VECTORISED_TAG) == "true":
+            features: Mapping[str, Any] = odfv.feature_transformation.udf(inputs)
+            return features
+        stored = {name: column for name, column in inputs.items() if isinstance(column, pa.Array)}
+        table = odfv.transform_arrow(pa.table(stored), False)
+        # A chunk without a value has no type of its own.
+        kinds = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in odfv.features}
+        return {name: pc.cast(table[name], kind) for name, kind in kinds.items()}
+
+
+def _inputs_of(odfv: OnDemandFeatureView) -> set[str]:
+    """The views of which an on-demand view takes features, by the names under which they are joined."""
+    return {projection.name_to_use() for projection in odfv.source_feature_view_projections.values()}
 
 
 def _event_time(schema: pa.Schema) -> str:

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     postgres_url: str = "postgresql://tollgate@127.0.0.1:5432/tollgate"
     registry_url: str | None = Field(default=None, description="Feast registry; default: SQLite below `home`")
+    offline_memory: int | None = Field(default=None, description="Bytes for one retrieval's events; null: RAM / 4")
     mlflow_url: str = "http://127.0.0.1:5000"
     model_name: str = "tollgate-fraud"
 

@@ -26,6 +26,7 @@ def repo_config(current: Settings | None = None) -> Any:
     raw["registry"]["path"] = current.registry
     raw["online_store"]["connection_string"] = connection_string(current.redis_url)
     raw["offline_store"]["path"] = str(current.offline_folder)
+    raw["offline_store"]["memory"] = current.offline_memory
     if current.profile == "full":
         raw["offline_store"]["postgres_url"] = current.postgres_url
     return RepoConfig(**raw, repo_path=REPO)

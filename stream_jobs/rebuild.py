@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from feature_repo import sources
-from feature_repo.asof import read_events
+from feature_repo.past_events import read_events
 from feature_repo.schema import EARLIEST
 from feature_repo.settings import Settings, settings
 from feature_repo.sources import MissingTable
