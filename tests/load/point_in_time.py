@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from feature_repo.historical import vectors
@@ -26,6 +27,10 @@ from tests.load.sizes import Sizes
 
 LIMIT = 0.5
 """The share of a history's size in memory by which a process may grow when its memory is limited."""
+
+
+SPELLS = 20
+"""Parts of a history that is asked about where memory is limited."""
 
 
 def measure(sizes: Sizes) -> dict[str, Any]:
@@ -63,10 +68,17 @@ def make_history(home: str, events: int, end: str) -> dict[str, float]:
 
 
 def retrieve(home: str, events: int, end: str, rows: int, growth_mb: float | None = None) -> dict[str, float]:
-    """All features of the service for the last `rows` payments of a history that `make_history` has made."""
-    current = Settings(home=Path(home))
+    """All features of the service for `rows` payments of a history that `make_history` has made.
+
+    They are its last ones; where memory is limited, some of every part of it, so that all of it has to be read.
+    """
+    memory = None if growth_mb is None else int(growth_mb * MB / 2)
+    current = Settings(home=Path(home), offline_memory=memory)
     store = feature_store(current)
-    asked = _drawn(events, end).frame(events - rows)
+    drawn = _drawn(events, end)
+    spells = 1 if growth_mb is None else SPELLS
+    ends = [events * (n + 1) // spells for n in range(spells)]
+    asked = pd.concat([drawn.frame(to - rows // spells, to) for to in ends], ignore_index=True)
     first_run(store, current, asked)
     if growth_mb is not None:
         # Data alone: code and files that are mapped, and address space that is merely reserved, cost no memory.
