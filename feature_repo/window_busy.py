@@ -91,8 +91,13 @@ def finish_rows(
     at: Ints,
     known: Ints,
     busy_rows: int = BUSY_ROWS,
+    made: dict[tuple[int, int], Blocks] | None = None,
 ) -> tuple[Floats, Ints]:
-    """Like `window_kernels.finish_slices`, and fast for entities of at least `busy_rows` rows and long histories."""
+    """Like `window_kernels.finish_slices`, and fast for entities of at least `busy_rows` rows and long histories.
+
+    `made` keeps the blocks of this history from one call to the next.
+    """
+    made = {} if made is None else made
     found = np.empty((len(at), len(layout.windows), 1 + 6 * len(values) + len(distinct)))
     last = np.empty(len(at), np.int64)
     left = np.ones(len(at), np.bool_)
@@ -103,7 +108,7 @@ def finish_rows(
             part = slice(begin, ends[rows[0]])
             there = created[part] if len(created) else created
             found[rows], last[rows], left[rows] = _busy(
-                layout, ts[part], there, values[:, part], distinct[:, part], at[rows], known[rows]
+                layout, ts[part], there, values[:, part], distinct[:, part], at[rows], known[rows], int(begin), made
             )
     rest = np.flatnonzero(left)
     if len(rest):
@@ -114,7 +119,15 @@ def finish_rows(
 
 
 def _busy(
-    layout: Layout, ts: Ints, created: Ints, values: Floats, distinct: Ints, at: Ints, known: Ints
+    layout: Layout,
+    ts: Ints,
+    created: Ints,
+    values: Floats,
+    distinct: Ints,
+    at: Ints,
+    known: Ints,
+    begin: int,
+    made: dict[tuple[int, int], Blocks],
 ) -> tuple[Floats, Ints, npt.NDArray[np.bool_]]:
     """The rows of one entity, of which the arrays hold all events and at least one.
 
@@ -122,7 +135,8 @@ def _busy(
     """
     exact = max((int(w) for w, step in zip(layout.windows, layout.tiles, strict=True) if not step), default=0)
     step = int(min(step for step in layout.tiles if step))
-    blocks = Blocks.of(step, ts, created, values, distinct)
+    blocks = made.get((begin, step)) or Blocks.of(step, ts, created, values, distinct)
+    made[begin, step] = blocks
     return _finish(
         ts, created, np.ascontiguousarray(values), np.ascontiguousarray(distinct), at, known,
         layout.windows, layout.tiles, exact, blocks.begins, blocks.firsts, blocks.known, blocks.parts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from feature_repo.pipeline import ahead
 from feature_repo.window_batch import Stored, stamp_of, update_many
+from feature_repo.window_busy import Blocks
 from feature_repo.window_kernels import NEVER
 from feature_repo.window_state import MAX_EVENTS, Events, Floats, Ints, Slices, code, update
 from feature_repo.windows import WindowSpec
@@ -43,6 +44,7 @@ class History:
     values: Floats
     distinct: Ints
     ids: pa.Array
+    blocks: dict[tuple[int, int], Blocks] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, spec: WindowSpec, table: pa.Table, timestamp: str, created: str | None) -> History:
@@ -84,7 +86,7 @@ class History:
         found = pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         begins = np.where(found >= 0, self.bounds[found], -1)
         ends = np.where(found >= 0, self.bounds[found + 1], -1)
-        return Slices(self.ts, self.created, self.values, self.distinct, begins, ends, known)
+        return Slices(self.ts, self.created, self.values, self.distinct, begins, ends, known, self.blocks)
 
     def states(self, until: int, known: int | None = None, changed_since: int | None = None) -> dict[str, bytes]:
         """Each entity's state as of `until` (exclusive), from events known by `known`: what a stream job would hold.

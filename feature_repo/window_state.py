@@ -9,7 +9,7 @@ each value column, each distinct column. Little-endian, versioned by its magic. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ import mmh3
 import numpy as np
 import numpy.typing as npt
 
-from feature_repo.window_busy import finish_rows
+from feature_repo.window_busy import Blocks, finish_rows
 from feature_repo.window_kernels import HEADER, NEVER, finish_states
 from feature_repo.window_layout import InvalidState as InvalidState
 from feature_repo.window_layout import layout_of, words_of
@@ -74,7 +74,10 @@ class Events:
 
 @dataclass(frozen=True)
 class Slices:
-    """Rows of a question against a history sorted by (entity, time): row r reads events [begins[r], ends[r])."""
+    """Rows of a question against a history sorted by (entity, time): row r reads events [begins[r], ends[r]).
+
+    `blocks` is what is made of the history on the way, kept for its next question.
+    """
 
     ts: Ints
     created: Ints
@@ -83,6 +86,7 @@ class Slices:
     begins: Ints
     ends: Ints
     known: Ints
+    blocks: dict[tuple[int, int], Blocks] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ def finish(spec: WindowSpec, source: Sequence[bytes | None] | Slices, at: Ints) 
     if isinstance(source, Slices):
         statistics, last = finish_rows(
             shape, source.ts, source.created, source.values, source.distinct, source.begins, source.ends,
-            at, source.known,
+            at, source.known, made=source.blocks,
         )  # fmt: skip
     else:
         starts = np.full(len(source), -1, np.int64)
