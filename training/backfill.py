@@ -7,11 +7,14 @@ The rows keep their own arrival times, so a training set sees of them what could
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pandas as pd
 import pyarrow as pa
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from feature_repo import sources
 from feature_repo.schema import HISTORY_SCHEMA, LABEL_DELAY, LABEL_PUBLICATION, LABEL_SCHEMA
@@ -34,16 +37,30 @@ def label_rows(transactions: pd.DataFrame, delay: timedelta = LABEL_DELAY) -> pa
     return pa.Table.from_pandas(labels, schema=LABEL_SCHEMA, preserve_index=False)
 
 
-def load(transactions: pd.DataFrame, current: Settings, part: str) -> int:
+def load(
+    transactions: pd.DataFrame, current: Settings, part: str, written: Callable[[str], object] = lambda table: None
+) -> int:
     """Write transactions and their labels as a part of the tables, replacing it; returns the number of rows.
 
-    `transactions` has the columns of `HISTORY_SCHEMA` and `is_fraud`, timestamps in UTC.
+    `transactions` has the columns of `HISTORY_SCHEMA` and `is_fraud`, timestamps in UTC. `written` is told the name of
+    each table as soon as it is.
     """
     store = feature_store(current)
-    rows = pa.Table.from_pandas(transactions[HISTORY_SCHEMA.names], schema=HISTORY_SCHEMA, preserve_index=False)
-    for name, table in (("transactions", rows), ("labels", label_rows(transactions))):
-        sources.append(store.get_data_source(name), current.offline_path, table, part)
-    return int(rows.num_rows)
+    found = {name: store.get_data_source(name) for name in ("transactions", "labels")}
+
+    def write(name: str) -> int:
+        rows = label_rows(transactions) if name == "labels" else _history_rows(transactions)
+        sources.append(found[name], current.offline_path, rows, part)
+        written(name)
+        return int(rows.num_rows)
+
+    with ThreadPoolExecutor(len(found)) as pool:  # the tables don't wait for each other, here or in Postgres
+        rows, _ = pool.map(write, found)
+    return rows
+
+
+def _history_rows(transactions: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(transactions[HISTORY_SCHEMA.names], schema=HISTORY_SCHEMA, preserve_index=False)
 
 
 def unload(current: Settings, part: str) -> None:
@@ -58,12 +75,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", help="handbook, sparkov, synthetic or a file; default: what FRAUD_DATA holds")
     arguments = parser.parse_args()
-    current = settings()
-    dataset = load_dataset(arguments.dataset, current.data)
-    require(validate(dataset))
-    apply(current)
-    rows = load(dataset.transactions, current, dataset.name)
-    Console().print(f"Loaded {rows:,} transactions of {dataset.name} into the offline store")
+    current, console = settings(), Console()
+    layout = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*layout, console=console, transient=True) as progress:
+        task = progress.add_task("reading", total=5)
+
+        def next_is(step: str) -> None:
+            progress.update(task, description=step, advance=1)
+
+        dataset = load_dataset(arguments.dataset, current.data)
+        next_is("validating")
+        require(validate(dataset))
+        next_is("feast apply")
+        apply(current)
+        next_is(f"writing {len(dataset.transactions):,} transactions and their labels")
+        rows = load(dataset.transactions, current, dataset.name, lambda _: progress.advance(task))
+    console.print(f"Loaded {rows:,} transactions of {dataset.name} into the offline store")
 
 
 if __name__ == "__main__":
