@@ -9,9 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from feast import Field, RequestSource, StreamFeatureView
+from feast.data_source import PushSource
+from feast.types import Bytes, Int64
 
 from feature_repo import retrieval
 from feature_repo.spill import Buckets
+from feature_repo.transformations import on_demand, state_column, state_field
+from feature_repo.windows import spec_of
 from tests.integration.drivers import (
     FARES,
     KINDS,
@@ -160,3 +165,38 @@ def test_a_table_without_events_needs_no_disk(tmp_path: Path, spilled: Path, tak
     got = repo.store.get_historical_features(asked_at((1, T), (2, T + timedelta(days=1))), FARES).to_df()
     assert got["driver_count_7d"].tolist() == [0, 0]
     assert taken == []
+
+
+def test_views_that_one_transformation_asks_together_stay_in_memory(
+    tmp_path: Path, spilled: Path, taken: list[int]
+) -> None:
+    repo = ParquetRepo(tmp_path)
+    entity, view, finishing = windowed(repo)
+    again = StreamFeatureView(
+        name="again",
+        entities=[entity],
+        ttl=view.ttl,
+        timestamp_field="at",
+        schema=[Field(name="driver_id", dtype=Int64), Field(name=state_field("again"), dtype=Bytes)],
+        source=PushSource(name="again_stream", batch_source=repo.source("rides")),
+        aggregations=view.aggregations,
+        tags=view.tags,
+    )
+    asked = RequestSource(name="asked", schema=[Field(name="timestamp_us", dtype=Int64)])
+    spec = spec_of("rides", "driver", "driver_id", "ride_id", view.aggregations).dumps()
+    counts = [
+        f"finish_columns({spec!r}, inputs, {state_column(name)!r}, 'timestamp_us')['driver_count_7d']"
+        for name in ("rides", "again")
+    ]
+    imports = "from feature_repo.window_state import finish_columns"
+    twice = on_demand("twice", [view, again, asked], ["both"], imports, f"{{'both': {' + '.join(counts)}}}", "")
+    repo.store.apply([entity, view, again, finishing, twice])
+    repo.store.config.offline_store.memory = 1
+    draw = np.random.default_rng(5)
+    repo.write("rides", random_history(draw, 1_000, 30))
+    got = repo.store.get_historical_features(random_questions(draw, 500, 30), ["twice:both", "fares:driver_count_7d"])
+    found = got.to_df()
+    assert found["driver_count_7d"].sum() > 0
+    assert found["both"].tolist() == (2 * found["driver_count_7d"]).tolist()
+    assert taken == []
+    assert list(spilled.iterdir()) == []
