@@ -60,6 +60,7 @@ class History:
         arrival = np.lexsort((known,)) if created else np.arange(len(ts))
         once = arrival[_first_of_each(table[spec.event_id], codes, arrival)]
         order = once[np.lexsort((ts[once], codes[once]))]
+        _order_ties(order, codes, ts, table[spec.event_id])
         codes = codes[order]
         sorted_table = table.take(pa.array(order))
         values = np.empty((len(spec.values), len(order)), np.float64)
@@ -179,6 +180,16 @@ def _codes(column: pa.ChunkedArray) -> Ints:
     table = np.array([*(code(text) for text in encoded.dictionary.to_pylist()), 0], np.int64)
     indices = pc.fill_null(encoded.indices, len(table) - 1)
     return table[indices.to_numpy(zero_copy_only=False)]
+
+
+def _order_ties(order: npt.NDArray[np.int64], entities: Ints, ts: Ints, ids: pa.ChunkedArray) -> None:
+    """Put an entity's events of one instant into the order in which a state has them: by the code of their id."""
+    tied = np.flatnonzero((np.diff(entities[order]) == 0) & (np.diff(ts[order]) == 0))
+    if not len(tied):
+        return
+    places = np.union1d(tied, tied + 1)
+    rows = order[places]
+    order[places] = rows[np.lexsort((_codes(ids.take(pa.array(rows))), ts[rows], entities[rows]))]
 
 
 def _first_of_each(ids: pa.ChunkedArray, entities: Ints, order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
