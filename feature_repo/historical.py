@@ -31,7 +31,11 @@ def vectors(store: Any, transactions: pd.DataFrame) -> tuple[npt.NDArray[np.floa
     service = store.get_feature_service(FEATURE_SERVICE)
     ordered = columns(service)
     job = store.get_historical_features(entity_rows(transactions), service, filter_by_created_timestamp=True)
-    table = job.to_arrow()
-    if table.num_rows != len(transactions):
-        raise AssertionError(f"{len(transactions)} transactions went in, {table.num_rows} rows came out.")
-    return to_vector({name: table[name] for name in ordered}, ordered), ordered
+    found = np.empty((len(transactions), len(ordered)), np.float32)
+    end = 0
+    for batch in job.batches():  # the whole in float64 would take twice the memory of the answer, and more
+        begin, end = end, end + batch.num_rows
+        found[begin:end] = to_vector({name: batch[name] for name in ordered}, ordered)
+    if end != len(transactions):
+        raise AssertionError(f"{len(transactions)} transactions went in, {end} rows came out.")
+    return found, ordered

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
 from feature_repo.online import key_field
 from feature_repo.online_states import OnlineStates
 from feature_repo.window_batch import Stored, update_many
+from feature_repo.window_state import Events
 from feature_repo.windows import WindowSpec, is_windowed, spec_of_view
 from stream_jobs.blocks import SHARDS, Part
 
@@ -83,6 +85,24 @@ class Plan:
         return {
             name: OnlineStates(client, self.store.config, view, self.specs[name]) for name, view in self.views.items()
         }
+
+    def warm_up(self) -> None:
+        """Check the declarations, reach the online store, and have the kernels loaded or compiled.
+
+        The same errors as `specs`; an online store that is away for longer than its client's patience raises too.
+        """
+        nothing = np.zeros(1, np.int64)
+        for view, spec in self.specs.items():
+            events = Events(
+                nothing,
+                nothing + 1,
+                np.zeros((len(spec.values), 1)),
+                np.zeros((len(spec.distinct), 1), np.int64),
+                nothing,
+            )
+            once = update_many(spec, [None], np.ones(1, np.int64), events)
+            update_many(spec, once.states, np.ones(1, np.int64), events)
+            self.load(view, ["-"] if key_field(self.views[view]) == "string_val" else ["0"])
 
     def load(self, view: str, entities: Sequence[str]) -> list[Stored | None]:
         """The states that the online store has of these entities, None where it has none."""

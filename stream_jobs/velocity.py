@@ -22,6 +22,7 @@ from typing import Any
 import bytewax.operators as op
 import numpy as np
 from bytewax.dataflow import Dataflow
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from prometheus_client import start_http_server
@@ -87,16 +88,22 @@ class _Steps:
     plan: Plan
     transport: Transport
     current: Settings
-    _serving: threading.Event = field(default_factory=threading.Event)
+    _starting: Any = field(default_factory=threading.Lock)
+    _started: bool = False
 
     def start(self) -> None:
-        """Before the first record: refuse what cannot be executed, and serve this process's metrics to the machine."""
-        for view in self.plan.specs:
-            metrics.state_overflow.labels(view=view)
-            metrics.state_sealed.labels(view=view)
-        if self.current.stream_metrics_port is not None and not self._serving.is_set():
-            self._serving.set()
-            _serve_metrics(self.current.stream_metrics_port)
+        """Before the first record: refuse what cannot be executed, load the kernels, and serve this process's metrics
+        to the machine. What has been done once is not done again."""
+        with self._starting:
+            if self._started:
+                return
+            self.plan.warm_up()
+            for view in self.plan.specs:
+                metrics.state_overflow.labels(view=view)
+                metrics.state_sealed.labels(view=view)
+            if self.current.stream_metrics_port is not None:
+                _serve_metrics(self.current.stream_metrics_port)
+            self._started = True
 
     @cached_property
     def _acknowledger(self) -> Acknowledger:
@@ -161,6 +168,21 @@ def _serve_metrics(port: int) -> None:
         log.error("This process's metrics are not served: port %d: %s. Give each process its own port.", port, error)
 
 
+@dataclass(frozen=True)
+class _Started(FixedPartitionedSource[Record, Any]):
+    """A transport's source that opens nothing before the job can do its work."""
+
+    source: FixedPartitionedSource[Record, Any]
+    steps: _Steps
+
+    def list_parts(self) -> list[str]:
+        return self.source.list_parts()
+
+    def build_part(self, step_id: str, for_part: str, resume_state: Any) -> StatefulSourcePartition[Record, Any]:
+        self.steps.start()
+        return self.source.build_part(step_id, for_part, resume_state)
+
+
 class _AckSink(DynamicSink[tuple[str, list[str]]]):
     def __init__(self, steps: _Steps) -> None:
         self._steps = steps
@@ -187,7 +209,7 @@ def build_flow(transport: Transport, current: Settings, plan: Plan | None = None
     plan = plan or Plan(lambda: feature_store(current), STREAM_SOURCE)
     steps = _Steps(plan, transport, current)
     flow = Dataflow("velocity")
-    records = op.input("records", flow, transport.source())
+    records = op.input("records", flow, _Started(transport.source(), steps))
     # Record
     read = op.flat_map_batch("read", records, steps.read)
     # (shard, Part) | (partition, Receipt)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from bytewax.inputs import Source
+from bytewax.inputs import FixedPartitionedSource
 
 IN_FLIGHT = 50_000
 """Records of a partition that may be given and not yet acknowledged: no more are given until some are. It bounds what a
@@ -97,7 +97,7 @@ class Backlog(Protocol):
 class Transport(Protocol):
     """A log as one group sees it; each of its parts is made where it is used, and connects there."""
 
-    def source(self) -> Source[Record]:
+    def source(self) -> FixedPartitionedSource[Record, Any]:
         """The Bytewax source; it connects when it is built, not before."""
 
     def acknowledger(self) -> Acknowledger:
