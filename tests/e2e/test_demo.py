@@ -202,7 +202,7 @@ def test_data_that_fails_a_gate_end_the_demo_with_the_gate_and_no_traceback(star
 FAILURES = [
     UnfitData("Data set 'x' spans 3 days."),
     PartFailed("Part 'redis': port 6379 cannot be used."),
-    MissingTable("Table 'labels': there is no history."),
+    MissingTable("labels", "a folder"),
     ParityError("The ONNX graph differs."),
     demo.DemoFailed("The replay ended with code 1."),
 ]
