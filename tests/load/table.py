@@ -21,7 +21,7 @@ Report = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Line:
-    """One line, as text; `met` is null where the issue sets no goal."""
+    """One line, as text; `met` is null where there is no goal."""
 
     what: str
     measured: str
