@@ -20,7 +20,7 @@ from feature_repo.window_state import Events, Ints
 from feature_repo.window_tiles import Tiles, seal, seal_at
 from feature_repo.windows import WindowSpec
 
-SEAL_ABOVE = 512
+SEAL_ABOVE = 2_048
 """Events of a state from which on it may be sealed, and is as soon as that takes a quarter of them off it."""
 
 

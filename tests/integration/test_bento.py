@@ -22,6 +22,7 @@ import importlib, importlib.util, json, pkgutil, sys
 sys.path.insert(0, sys.argv[1])
 import bentos.service, feature_repo
 names = [m.name for p in (bentos, feature_repo) for m in pkgutil.iter_modules(p.__path__, p.__name__ + ".")]
+names = [name for name in names if not name.startswith("feature_repo.postgres_")]  # of the extra `full`
 for name in names:
     importlib.import_module(name)
 own = {n: m.__file__ for n, m in sys.modules.items() if n.split(".")[0] in ("bentos", "feature_repo", "monitoring")}
