@@ -205,14 +205,11 @@ def _renamed(reader: pa.RecordBatchReader, picked: dict[str, str], stamp: str, c
 
     def renamed() -> Iterator[pa.RecordBatch]:
         for batch in reader:
-            columns = [*(batch[column] for column in picked.values()), _us(batch[stamp]), _us(batch[created])]
+            named = [batch[column] for column in picked.values()]
+            columns = [*named, sources.instants(batch[stamp]), sources.instants(batch[created])]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, renamed())
-
-
-def _us(column: pa.Array) -> pa.Array:
-    return pc.cast(pc.cast(column, pa.timestamp("us", tz="UTC")), pa.int64())
 
 
 def _asof(

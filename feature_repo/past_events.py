@@ -82,5 +82,4 @@ def _last_of_each(events: pa.Table, key: str, stamp: str, created: str, known: i
 
 
 def _us(column: Any) -> Ints:
-    stamps = pc.cast(pc.cast(column, pa.timestamp("us", tz="UTC")), pa.int64())
-    return pc.fill_null(stamps, 0).to_numpy().astype(np.int64, copy=False)
+    return pc.fill_null(sources.instants(column), 0).to_numpy().astype(np.int64, copy=False)

@@ -119,8 +119,7 @@ class HistoricalJob(_Job):
             raise InvalidEntityRows(f"Entity rows have no column {', '.join(sorted(absent))}; a view joins by it.")
         if rows[self._at].null_count:
             raise InvalidEntityRows(f"Entity rows: {self._at} is null in {rows[self._at].null_count} of {len(rows)}.")
-        stamps = pc.cast(pc.cast(rows[self._at], pa.timestamp("us", tz="UTC")), pa.int64())
-        at = stamps.to_numpy().astype(np.int64, copy=False)
+        at = sources.instants(rows[self._at]).to_numpy().astype(np.int64, copy=False)
         self._joins = plan_joins(root, feature_views, feature_refs, registry, project, at, filter_by_created)
         windowed = {join.view for join in self._joins if isinstance(join, WindowedJoin)}  # their states don't come out
         together = [views for views in (_inputs_of(odfv) & windowed for odfv in self._odfvs) if len(views) > 1]

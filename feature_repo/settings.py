@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     stream_metrics_port: int | None = Field(default=None, description="Stream job's /metrics on loopback; null: none")
 
     @property
+    def history_group(self) -> str:
+        """The consumer group that carries the stream into history."""
+        return f"{self.consumer_group}.history"
+
+    @property
     def offline_folder(self) -> Path:
         """Below it the offline store's files: one folder of Parquet files per table, and saved training sets."""
         return self.home / "offline"

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from feast import FileSource
 from feast.data_source import DataSource
 
+from feature_repo.schema import TIMESTAMP
 from feature_repo.settings import settings
 
 _profile: ContextVar[str | None] = ContextVar("profile", default=None)
@@ -191,6 +192,11 @@ def _dataset(source: DataSource, root: Root) -> Any:
     if not path.is_file() and not any(path.glob("*.parquet")):
         raise MissingTable(source.name, path)
     return ds.dataset(path, format="parquet")
+
+
+def instants(column: Any) -> Any:
+    """A column of instants in microseconds since 1970 UTC, null as null; without a zone they are taken as UTC."""
+    return pc.cast(pc.cast(column, TIMESTAMP), pa.int64())
 
 
 def _scalar(instant: datetime, kind: pa.DataType) -> pa.Scalar:

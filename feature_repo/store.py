@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,6 +66,12 @@ def apply(current: Settings | None = None) -> Any:
         _without_alpha_warnings()
         apply_total(repo_config(current), REPO, skip_source_validation=False)
     return feature_store(current)
+
+
+def put_online(store: Any, since: datetime, as_of: datetime, views: list[str]) -> None:
+    """`feast materialize` of the views for [since, as_of], in silence."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        store.materialize(since, as_of, feature_views=views)
 
 
 def _without_alpha_warnings() -> None:

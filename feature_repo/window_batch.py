@@ -18,12 +18,17 @@ from feature_repo.windows import WindowSpec
 TOGETHER = 2048
 """Events up to which a state is cheaper to merge together with others than by itself."""
 
-__all__ = ["Sealed", "Stored", "Updates", "stamp_of", "update_many"]
+__all__ = ["Sealed", "Stored", "Updates", "plain_of", "stamp_of", "update_many"]
 
 
 def stamp_of(spec: WindowSpec, stored: Stored) -> int:
     """The stamp (µs) with which to store a state."""
-    return header(spec, stored if isinstance(stored, bytes) else stored.state).stamp
+    return header(spec, plain_of(stored)).stamp
+
+
+def plain_of(stored: Stored) -> bytes:
+    """The state that readers see, without its ledger."""
+    return stored if isinstance(stored, bytes) else stored.state
 
 
 @dataclass(frozen=True)

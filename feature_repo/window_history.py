@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_repo import sources
 from feature_repo.pipeline import ahead
 from feature_repo.window_batch import Stored, stamp_of, update_many
 from feature_repo.window_busy import Blocks
@@ -99,15 +100,13 @@ class History:
         pairs = (pair for part in parts for pair in zip(part.entities, part.states, strict=True))
         return {name: state for name, state in pairs if isinstance(state, bytes)}
 
-    def stored(self, until: int, known: int | None = None) -> dict[str, Stored]:
-        """Like `states`, sealed where that pays, for a writer that has a place for ledgers (`OnlineStates`)."""
-        parts = self.rebuilt(until, known)
-        return {name: one for part in parts for name, one in zip(part.entities, part.states, strict=True)}
-
     def rebuilt(
         self, until: int, known: int | None = None, changed_since: int | None = None, *, sealing: bool = True
     ) -> Iterator[Rebuilt]:
-        """What `stored`, or without `sealing` `states`, gives: part after part, each of some `PART` events."""
+        """What `states` gives, part after part, each of some `PART` events.
+
+        With `sealing` a state is sealed where that pays: for a writer that has a place for ledgers (`OnlineStates`).
+        """
         cuts = np.unique(np.searchsorted(self.bounds, np.arange(0, len(self.ts) + PART, PART)))
         cuts = np.unique(np.append(cuts, (0, len(self.entities))))
 
@@ -165,8 +164,7 @@ def _states(spec: WindowSpec, counts: Ints, events: Events, sealing: bool) -> tu
 
 
 def _us(column: Any) -> Ints:
-    stamps = pc.cast(pc.cast(column, pa.timestamp("us", tz="UTC")), pa.int64())
-    return stamps.to_numpy().astype(np.int64, copy=False)
+    return sources.instants(column).to_numpy().astype(np.int64, copy=False)
 
 
 def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:

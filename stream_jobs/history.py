@@ -122,4 +122,4 @@ def write_history(flow: Dataflow, transport: Transport, current: Settings) -> No
 
 
 flow = Dataflow("history")
-write_history(flow, configured(settings(), f"{settings().consumer_group}.history"), settings())
+write_history(flow, configured(settings(), settings().history_group), settings())

@@ -10,8 +10,6 @@ already changes nothing.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import time
 from datetime import UTC, datetime
 
@@ -25,7 +23,7 @@ from feature_repo.past_events import read_events
 from feature_repo.schema import EARLIEST
 from feature_repo.settings import Settings, settings
 from feature_repo.sources import MissingTable
-from feature_repo.store import feature_store
+from feature_repo.store import feature_store, put_online
 from feature_repo.window_history import History
 from monitoring.processes import down, up
 from stream_jobs.engine import Plan
@@ -43,9 +41,8 @@ def rebuild(current: Settings, as_of: datetime, progress: Progress) -> dict[str,
     States of entities that history doesn't know go when the new ones are in place. Raises `MissingTable`.
     """
     plan = Plan(lambda: feature_store(current), STREAM_SOURCE)
-    group = current.consumer_group
     # First, so that a rebuild that is broken off leaves the stream job more to do, never less.
-    transport(current, group).rewind(f"{group}.history")
+    transport(current, current.consumer_group).rewind(current.history_group)
     done = {name: _rebuild_view(plan, name, current, progress) for name in plan.specs}
     _materialize(plan, as_of, progress)
     return done
@@ -82,8 +79,7 @@ def _materialize(plan: Plan, as_of: datetime, progress: Progress) -> None:
     names = [view.name for view in plan.store.list_feature_views() if view.online]
     names += [view.name for view in plan.store.list_stream_feature_views() if view.name not in plan.specs]
     task = progress.add_task(f"  {', '.join(names)}", total=None)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        plan.store.materialize(EARLIEST, as_of, feature_views=names)
+    put_online(plan.store, EARLIEST, as_of, names)
     progress.update(task, total=1, completed=1)
 
 

@@ -115,7 +115,7 @@ class Replay:
     """One replay against a running service and stream job, over the transport of the settings."""
 
     def __init__(self, current: Settings, service: str) -> None:
-        online, history = current.consumer_group, f"{current.consumer_group}.history"
+        online, history = current.consumer_group, current.history_group
         self._publisher = transport(current, online).publisher()
         self._online = _Group(online, transport(current, online).backlog())
         self._history = _Group(history, transport(current, history).backlog())

@@ -7,29 +7,26 @@ acknowledged, so that after a crash some come twice and none is missing. Nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import orjson
 
 from feature_repo.settings import Settings
+from feature_repo.window_batch import Stored, plain_of
 from feature_repo.window_state import finish, from_us, header, to_list
 from feature_repo.windows import WindowSpec
-from stream_jobs.transports.base import Publisher
 from stream_jobs.transports.configured import transport
-from stream_jobs.transports.kafka import Kafka
 
 
 class FeatureUpdates:
     """Sends the finished features of entities, as of just after the last event of each."""
 
     def __init__(self, current: Settings) -> None:
-        self._publisher = _publisher(current)
+        self._publisher = transport(current, current.consumer_group, current.feature_updates_stream).publisher()
 
-    def publish(self, view: str, spec: WindowSpec, entities: Sequence[str], states: Sequence[Any]) -> None:
+    def publish(self, view: str, spec: WindowSpec, entities: Sequence[str], states: Sequence[Stored]) -> None:
         """Return when the log has a message for each entity; the features are those of the view, null as null."""
-        plain = [state if isinstance(state, bytes) else state.state for state in states]
+        plain = [plain_of(state) for state in states]
         heads = [header(spec, state) for state in plain]
         at = np.array([(head.stamp if head.last_event is None else head.last_event) + 1 for head in heads], np.int64)
         found = finish(spec, plain, at)
@@ -46,9 +43,3 @@ class FeatureUpdates:
             for entity, instant, *values in zip(entities, at.tolist(), *columns, strict=True)
         ]
         self._publisher.publish(bodies, [None] * len(bodies), [entity.encode() for entity in entities])
-
-
-def _publisher(current: Settings) -> Publisher:
-    read = transport(current, current.consumer_group)
-    name = current.feature_updates_stream
-    return (replace(read, topic=name) if isinstance(read, Kafka) else replace(read, stream=name)).publisher()

@@ -227,4 +227,4 @@ def build_flow(transport: Transport, current: Settings, plan: Plan | None = None
 
 flow = build_flow(configured(settings(), settings().consumer_group), settings())
 if not settings().history_apart:
-    write_history(flow, configured(settings(), f"{settings().consumer_group}.history"), settings())
+    write_history(flow, configured(settings(), settings().history_group), settings())

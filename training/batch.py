@@ -7,8 +7,6 @@ A profile stamped midnight is a function of payments before it, by the same wind
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,7 @@ import pyarrow as pa
 from feature_repo import sources
 from feature_repo.schema import LABEL_PUBLICATION, TIMESTAMP
 from feature_repo.settings import Settings, settings
-from feature_repo.store import feature_store
+from feature_repo.store import feature_store, put_online
 from feature_repo.window_history import History
 from feature_repo.window_state import finish, from_us, to_us
 from feature_repo.windows import DAY, WindowedFeature, WindowSpec, microseconds
@@ -110,12 +108,6 @@ def publish(current: Settings, at: Sequence[datetime], profiles: pd.DataFrame | 
     rows = snapshots(current, at, profiles)
     sources.append(source, current.offline_path, rows, part or f"profiles-{at[0]:%Y%m%d}-{at[-1]:%Y%m%d}")
     return int(rows.num_rows)
-
-
-def put_online(store: Any, since: datetime, as_of: datetime, views: list[str]) -> None:
-    """`feast materialize` of the views for [since, as_of], in silence."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        store.materialize(since, as_of, feature_views=views)
 
 
 def run(current: Settings, store: Any, since: datetime, as_of: datetime, profiles: pd.DataFrame | None) -> None:

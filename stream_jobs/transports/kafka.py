@@ -25,8 +25,7 @@ from stream_jobs.transports.kafka_topics import (
     create_dead_letters,
     create_topic,
     end_offsets,
-    missing_topic,
-    partitions_of,
+    places_of,
 )
 from stream_jobs.transports.prefix import Prefix, span
 
@@ -38,11 +37,8 @@ class _Source(FixedPartitionedSource[Record, str]):
     kafka: Kafka
 
     def list_parts(self) -> list[str]:
-        topic, bootstrap = self.kafka.topic, self.kafka.bootstrap
-        count = partitions_of(bootstrap, topic)
-        if count is None:
-            raise missing_topic(bootstrap, topic)
-        return [f"{topic}-{number}" for number in range(count)]
+        places = places_of(self.kafka.bootstrap, self.kafka.topic)
+        return [f"{place.topic}-{place.partition}" for place in places]
 
     def build_part(self, step_id: str, for_part: str, resume_state: str | None) -> KafkaPartition:
         return KafkaPartition(self.kafka.bootstrap, self.kafka.group, _place(for_part), self.kafka.in_flight)
@@ -116,10 +112,7 @@ class _Backlog:
     def __init__(self, bootstrap: str, topic: str, group: str) -> None:
         self._subject = f"Group '{group}' on {topic}"
         self._client, self._admin = consumer(bootstrap, group), admin(bootstrap)
-        count = partitions_of(bootstrap, topic)
-        if count is None:
-            raise missing_topic(bootstrap, topic)
-        self._places = [TopicPartition(topic, number) for number in range(count)]
+        self._places = places_of(bootstrap, topic)
 
     def end(self) -> list[int]:
         return patiently(self._subject, lambda: end_offsets(self._admin, self._places))
@@ -161,10 +154,7 @@ class Kafka:
         return _Backlog(self.bootstrap, self.topic, self.group)
 
     def rewind(self, to: str) -> None:
-        count = partitions_of(self.bootstrap, self.topic)
-        if count is None:
-            raise missing_topic(self.bootstrap, self.topic)
-        places = [TopicPartition(self.topic, number) for number in range(count)]
+        places = places_of(self.bootstrap, self.topic)
         ours, other = (consumer(self.bootstrap, group) for group in (self.group, to))
         try:
             here, there = (patiently(f"Rewind to '{to}'", partial(positions, one, places)) for one in (ours, other))

@@ -31,11 +31,6 @@ def admin(bootstrap: str) -> AdminClient:
     return AdminClient(options(bootstrap))
 
 
-def missing_topic(bootstrap: str, topic: str) -> KafkaFailed:
-    """The error of a topic that is not there."""
-    return KafkaFailed(f"Topic '{topic}' does not exist at {bootstrap}; create it first: python -m stream_jobs.topics")
-
-
 def create_topic(bootstrap: str, topic: str, partitions: int, more: Mapping[str, str] | None = None) -> None:
     """Create a topic whose messages carry the broker's own time, and return when it can be used.
 
@@ -103,6 +98,16 @@ def partitions_of(bootstrap: str, topic: str) -> int | None:
         return len(found.partitions) if found.error is None and len(led) == len(found.partitions) > 0 else None
     finally:
         looking.close()
+
+
+def places_of(bootstrap: str, topic: str) -> list[TopicPartition]:
+    """Every partition of a topic; raises `KafkaFailed` if it does not exist."""
+    count = partitions_of(bootstrap, topic)
+    if count is None:
+        raise KafkaFailed(
+            f"Topic '{topic}' does not exist at {bootstrap}; create it first: python -m stream_jobs.topics"
+        )
+    return [TopicPartition(topic, number) for number in range(count)]
 
 
 def end_offsets(client: AdminClient, places: Sequence[TopicPartition]) -> list[int]:

@@ -342,7 +342,9 @@ def test_a_state_rebuilt_from_history_is_sealed_where_that_pays():
         }
     )
     history = History.of(SPEC, table, "ts", None)
-    stored, states = history.stored(NOW + 1), history.states(NOW + 1)
+    parts = list(history.rebuilt(NOW + 1))
+    stored = {name: one for part in parts for name, one in zip(part.entities, part.states, strict=True)}
+    states = history.states(NOW + 1)
     assert isinstance(stored["hot"], Sealed)
     assert stored["quiet"] == states["quiet"]
     assert answers(stored["hot"], NOW + 1) == answers(states["hot"], NOW + 1)
