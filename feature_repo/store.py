@@ -47,11 +47,17 @@ def connection_string(redis_url: str) -> str:
 
 
 def feature_store(current: Settings | None = None) -> Any:
-    """A `FeatureStore`; nothing is read from the registry until it is asked."""
+    """A `FeatureStore`; nothing is read from the registry until it is asked.
+
+    It reads the registry anew by itself when asked after `cache_ttl_seconds`. With the repository's own `cache_mode:
+    thread` each store would leave a thread behind that does so for ever, whether or not the store is still there.
+    """
     from feast import FeatureStore
 
     _without_alpha_warnings()
-    return FeatureStore(config=repo_config(current))
+    config = repo_config(current)
+    config.registry.cache_mode = "sync"
+    return FeatureStore(config=config)
 
 
 def apply(current: Settings | None = None) -> Any:
