@@ -7,6 +7,7 @@ arrays, null as NaN. Ratios against a history that isn't there are null, never 0
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,6 @@ AT = "timestamp_us"
 NIGHT_UNTIL = 6
 """Hours 0 to 6 are night (UTC), as in the Fraud Detection Handbook."""
 
-_CATEGORIES = pa.array(MERCHANT_CATEGORIES)
-_CHANNELS = pa.array(CHANNELS)
 _YEAR = 365.25 * DAY
 
 
@@ -43,8 +42,8 @@ def request_context(columns: Columns) -> dict[str, Floats]:
         "hour": hour.astype(np.float64),
         "is_night": (hour <= NIGHT_UNTIL).astype(np.float64),
         "is_weekend": (weekday >= 5).astype(np.float64),
-        "category_code": _code(columns["merchant_category"], _CATEGORIES, other=len(MERCHANT_CATEGORIES) - 1),
-        "channel_code": _code(columns["channel"], _CHANNELS, other=None),
+        "category_code": _code(columns["merchant_category"], MERCHANT_CATEGORIES, other=len(MERCHANT_CATEGORIES) - 1),
+        "channel_code": _code(columns["channel"], CHANNELS, other=None),
     }
 
 
@@ -52,16 +51,20 @@ def card_spending(columns: Columns, spec_text: str, state_column: str) -> dict[s
     """The amount against what this card has spent per payment before: ratio to its mean and maximum, z-score."""
     spec = loads(spec_text)
     found = finish(spec, columns[state_column], np.asarray(columns[AT], np.int64))
-    longest = spec.windows[-1]
-    mean, std, largest = (
-        found[WindowedFeature(function, "amount", longest).name(spec.entity)] for function in ("mean", "std", "max")
-    )
+    inputs, names = _spending(spec_text)
+    mean, std, largest = (found[name] for name in inputs)
     amount = number(columns["amount"])
-    return {
-        f"card_amount_to_mean_{label(longest)}": _ratio(amount, mean),
-        f"card_amount_to_max_{label(longest)}": _ratio(amount, largest),
-        f"card_amount_zscore_{label(longest)}": _ratio(amount - mean, std),
-    }
+    given = (_ratio(amount, mean), _ratio(amount, largest), _ratio(amount - mean, std))
+    return dict(zip(names, given, strict=True))
+
+
+@cache
+def _spending(spec_text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What `card_spending` reads of the longest window, and what it gives."""
+    spec = loads(spec_text)
+    longest = spec.windows[-1]
+    inputs = tuple(WindowedFeature(f, "amount", longest).name(spec.entity) for f in ("mean", "std", "max"))
+    return inputs, tuple(f"card_amount_{what}_{label(longest)}" for what in ("to_mean", "to_max", "zscore"))
 
 
 def card_context(columns: Columns, profile: str) -> dict[str, Floats]:
@@ -92,6 +95,8 @@ def as_given(columns: Columns, function: Callable[..., dict[str, Floats]], *argu
 
 def number(column: Any) -> Floats:
     """A column of numbers as float64, null as NaN."""
+    if isinstance(column, np.ndarray):
+        return column.astype(np.float64, copy=False)
     if isinstance(column, pa.Array | pa.ChunkedArray):
         return np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     return np.array([np.nan if value is None else value for value in column], np.float64)
@@ -103,15 +108,27 @@ def _text(column: Any) -> pa.Array:
     return pc.cast(column, pa.string()) if isinstance(column, pa.Array) else pa.array(column, pa.string())
 
 
-def _code(column: Any, vocabulary: pa.Array, other: int | None) -> Floats:
+@cache
+def _places(vocabulary: tuple[str, ...]) -> dict[str, float]:
+    return {value: float(place) for place, value in enumerate(vocabulary)}
+
+
+def _code(column: Any, vocabulary: tuple[str, ...], other: int | None) -> Floats:
+    if isinstance(column, list):  # a few payments: a look-up each is cheaper than an Arrow array of them
+        places = _places(vocabulary)
+        unknown = np.nan if other is None else float(other)
+        return np.array([np.nan if value is None else places.get(value, unknown) for value in column], np.float64)
     text = _text(column)
-    codes = pc.cast(pc.index_in(text, value_set=vocabulary), pa.float64())
+    codes = pc.cast(pc.index_in(text, value_set=pa.array(vocabulary)), pa.float64())
     if other is not None:
         codes = pc.if_else(pc.is_valid(text), pc.fill_null(codes, float(other)), None)
     return number(codes)
 
 
 def _differs(left: Any, right: Any) -> Floats:
+    if isinstance(left, list) and isinstance(right, list):
+        pairs = zip(left, right, strict=True)
+        return np.array([np.nan if a is None or b is None else float(a != b) for a, b in pairs], np.float64)
     return number(pc.cast(pc.not_equal(_text(left), _text(right)), pa.int8()))
 
 

@@ -124,13 +124,7 @@ def bytes_value(message: bytes) -> bytes | None:
     """The bytes of Feast's Value message; null for one that holds something else."""
     if message[:1] != _BYTES_FIELD:
         return None
-    size = shift = 0
-    at = 1
-    while True:
-        byte = message[at]
-        size |= (byte & 0x7F) << shift
+    at = 2  # the field's tag and its length, seven bits in a byte; the field is all there is
+    while message[at - 1] >= 0x80:
         at += 1
-        shift += 7
-        if byte < 0x80:
-            break
-    return message[at : at + size]
+    return message[at:]

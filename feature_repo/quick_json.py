@@ -19,7 +19,7 @@ _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
-class Payment(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class Payment(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """The fields of `schema.Transaction`, under the same rules as far as msgspec can say them."""
 
     transaction_id: _Identifier

@@ -27,4 +27,6 @@ def to_vector(features: Mapping[str, Any], ordered: Sequence[str]) -> npt.NDArra
     missing = [name for name in ordered if name not in features]
     if missing:
         raise KeyError(f"Features {', '.join(missing)} are not among those retrieved; the model needs them.")
-    return np.stack([number(features[name]) for name in ordered], axis=1).astype(np.float32)
+    found = [features[name] for name in ordered]
+    given = [column if isinstance(column, np.ndarray) else number(column) for column in found]
+    return np.ascontiguousarray(np.array(given, np.float32).T)

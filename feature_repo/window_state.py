@@ -22,6 +22,7 @@ from feature_repo.window_kernels import HEADER, NEVER, finish_states
 from feature_repo.window_layout import InvalidState as InvalidState
 from feature_repo.window_layout import layout_of, words_of
 from feature_repo.window_merge import merge
+from feature_repo.window_reading import lacking_states, place_states
 from feature_repo.windows import STATE_SLACK, WindowSpec, far_edge, loads
 
 Ints = npt.NDArray[np.int64]
@@ -145,6 +146,43 @@ def header(spec: WindowSpec, state: bytes) -> StateHeader:
     )
 
 
+class States:
+    """Entities' states, joined once however often they are finished; row r reads state `rows[r]`.
+
+    Raises `InvalidState` for a state of another view.
+    """
+
+    def __init__(self, spec: WindowSpec, states: Sequence[bytes | None], rows: Sequence[int]) -> None:
+        shape = layout_of(spec)
+        there = [state for state in states if state is not None]
+        data = b"".join(there)
+        lengths = np.array([-1 if state is None else len(state) for state in states], np.int64)
+        self.words: Ints = np.frombuffer(data, np.int64, len(data) // 8)
+        starts, other = place_states(self.words, lengths, shape.magic, shape.width)
+        if other >= 0:  # a sealed one, or none of this view
+            for state in states[other:]:
+                words_of(shape, spec, state)
+        self.starts: Ints = starts[np.asarray(rows, np.int64)]
+        self._finished: tuple[Ints, dict[str, Floats]] | None = None
+
+    def finished(self, spec: WindowSpec, at: Ints) -> dict[str, Floats]:
+        """What `finish` gives; two views over the same states at the same instants share the work."""
+        if self._finished is None or self._finished[0] is not at:
+            self._finished = at, _finished(spec, self.words, self.starts, at)
+        return self._finished[1]
+
+    def incomplete(self, spec: WindowSpec, at: Ints) -> npt.NDArray[np.bool_]:
+        """For each row what `incomplete` says of its state; false without one."""
+        shape = layout_of(spec)
+        if not spec.windows:
+            return np.zeros(len(at), np.bool_)
+        longest, step = int(shape.windows[-1]), int(shape.tiles[-1])
+        lacking: npt.NDArray[np.bool_] = lacking_states(
+            self.words, self.starts, at, longest, step, shape.sealed_magic, STATE_SLACK
+        )
+        return lacking
+
+
 def incomplete(spec: WindowSpec, state: bytes, at: int) -> bool:
     """Whether a state cannot answer for the longest window that ends at `at`.
 
@@ -163,35 +201,31 @@ def incomplete(spec: WindowSpec, state: bytes, at: int) -> bool:
     return dropped >= at - longest - longest // 60 and bool(dropped >= far_edge(longest, at))
 
 
-def finish(spec: WindowSpec, source: Sequence[bytes | None] | Slices, at: Ints) -> dict[str, Floats]:
+def finish(spec: WindowSpec, source: Sequence[bytes | None] | States | Slices, at: Ints) -> dict[str, Floats]:
     """Finished features by name, one float64 array of (rows,) each, null as NaN, as of `at` (rows).
 
     An entity without state or history has counts and sums of 0 and nulls elsewhere.
     """
+    if isinstance(source, States):
+        return source.finished(spec, at)
+    if not isinstance(source, Slices):
+        return States(spec, source, range(len(source))).finished(spec, at)
+    statistics, last = finish_rows(
+        layout_of(spec), source.ts, source.created, source.values, source.distinct, source.begins, source.ends,
+        at, source.known, made=source.blocks,
+    )  # fmt: skip
+    return _named(spec, statistics, last, at)
+
+
+def _finished(spec: WindowSpec, words: Ints, starts: Ints, at: Ints) -> dict[str, Floats]:
     shape = layout_of(spec)
-    if isinstance(source, Slices):
-        statistics, last = finish_rows(
-            shape, source.ts, source.created, source.values, source.distinct, source.begins, source.ends,
-            at, source.known, made=source.blocks,
-        )  # fmt: skip
-    else:
-        starts = np.full(len(source), -1, np.int64)
-        position = 0
-        for row, state in enumerate(source):
-            if state is not None:
-                starts[row] = position
-                position += len(words_of(shape, spec, state))
-        words = np.frombuffer(b"".join(state for state in source if state is not None), np.int64)
-        statistics, last = finish_states(
-            words,
-            words.view(np.float64),
-            starts,
-            at,
-            shape.n_values,
-            shape.n_distinct,
-            shape.windows,
-            shape.tiles,
-        )
+    statistics, last = finish_states(
+        words, words.view(np.float64), starts, at, shape.n_values, shape.n_distinct, shape.windows, shape.tiles
+    )
+    return _named(spec, statistics, last, at)
+
+
+def _named(spec: WindowSpec, statistics: Floats, last: Ints, at: Ints) -> dict[str, Floats]:
     since = np.where(last == NEVER, np.nan, (at - last) / 1e6)
     return {name: since if window < 0 else statistics[:, window, place] for name, window, place in spec.places}
 
