@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from feature_repo.contract import ONNX_INPUT, ONNX_OUTPUT
+from training.explained import explain
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that float32 may make."""
@@ -30,8 +31,11 @@ class Parity:
     flips: int
 
 
-def to_onnx(model: Any, n_columns: int) -> bytes:
-    """The graph: float32 (rows, columns) `features` in, float32 (rows, 2) `probabilities` out."""
+def to_onnx(model: Any, n_columns: int, fitted_on: npt.NDArray[np.float32] | None = None) -> bytes:
+    """The graph: float32 (rows, columns) `features` in, float32 (rows, 2) `probabilities` out.
+
+    It holds what its reasons are made from; a linear model's need the vectors that it was fitted on.
+    """
     if hasattr(model, "get_booster"):
         from onnxmltools import convert_xgboost
         from onnxmltools.convert.common.data_types import FloatTensorType
@@ -50,6 +54,7 @@ def to_onnx(model: Any, n_columns: int) -> bytes:
     names = [output.name for output in graph.graph.output]
     if names[-1] != ONNX_OUTPUT:
         raise ParityError(f"The graph's outputs are {names}; its last must be '{ONNX_OUTPUT}'.")
+    explain(graph, model, fitted_on)
     return bytes(graph.SerializeToString())
 
 
