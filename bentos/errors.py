@@ -19,7 +19,7 @@ _LARGEST_EXACT = 2**53
 INVALID_INPUT = "invalid_input"
 """The label of `model_errors_total` for a payment that broke the schema."""
 
-Part = Literal["feature_store", "decision_log"]
+Part = Literal["feature_store", "decision_log", "feedback_log", "model"]
 
 
 class Unavailable(Exception):
@@ -51,6 +51,13 @@ class Refused(Exception):
     def body(self) -> bytes:
         """The answer's body."""
         return ErrorBody(error=self.detail).model_dump_json().encode()
+
+
+def already_decided(transaction_id: str) -> Refused:
+    """The refusal of a payment whose identifier another payment has."""
+    problem = {"field": "transaction_id", "value": transaction_id, "rule": "must be another than an earlier payment's"}
+    message = f"Another payment was decided as {quote(transaction_id)!r}. Give each payment its own transaction_id."
+    return Refused(409, "already_decided", message, [problem])
 
 
 def refusal(error: Exception) -> Refused:

@@ -33,6 +33,18 @@ class Settings(BaseSettings):
     offline_memory: int | None = Field(default=None, description="Bytes for one retrieval's events; null: RAM / 4")
     mlflow_url: str = "http://127.0.0.1:5000"
     model_name: str = "tollgate-fraud"
+    request_model_name: str | None = Field(default=None, description="The fallback's; null: model_name with -request")
+    registry_poll: timedelta = Field(default=timedelta(seconds=5), description="Time from one look at it to the next")
+    challenger_weight: float = Field(default=0.0, ge=0, le=1, description="Share of payments the challenger answers")
+    shadow: bool = Field(default=True, description="The challenger scores what the champion answers, unseen")
+    shadow_stream: str = "shadow"
+    shadow_kept: int = Field(default=5_000, ge=1, description="Batches of shadow scores kept, of up to 1,000 payments")
+    shadow_waiting: int = Field(default=20_000, ge=1, description="Payments that may wait for it; more are dropped")
+    challenger_window: timedelta = Field(default=timedelta(minutes=1), description="What the guard judges it by")
+    challenger_max_failures: int = Field(default=5, ge=0, description="Failed runs in the window that are forgiven")
+    challenger_max_failure_share: float = Field(default=0.01, ge=0, le=1, description="Share of runs, likewise")
+    challenger_slow_factor: float = Field(default=3.0, ge=1, description="Times the champion's time it may take")
+    challenger_slow_from: float = Field(default=0.001, ge=0, description="Seconds; a run below that is never slow")
 
     host: str = "127.0.0.1"
     port: int = 3000
@@ -40,8 +52,28 @@ class Settings(BaseSettings):
     max_batch: int = 1_000
     max_future: timedelta = Field(default=timedelta(minutes=5), description="Clock skew a payment may have")
     max_age: timedelta | None = Field(default=timedelta(days=7), description="Oldest payment scored; null: any")
+    workers: int = Field(default=1, ge=1, description="Processes of the service; each decides on its own")
+    feature_budget: float = Field(
+        default=0.02, description="Seconds a payment waits for features before it is degraded"
+    )
     feature_timeout: float = Field(default=0.25, description="Seconds the online store may take for one answer")
+    log_timeout: float = Field(default=0.25, description="Seconds the decision log may take before the journal is used")
+    decision_log: Literal["redis", "kafka"] = Field(default="redis", description="Where decisions go on record first")
+    reasons: Literal["off", "flagged", "all"] = Field(
+        default="all", description="Which answers say why: none, those that are not approved, or each"
+    )
+    degraded_review_from: float = Field(
+        default=100.0, description="Amount from which a payment decided without stored features is at least reviewed"
+    )
     review_threshold: float | None = Field(default=None, description="Overrides the model's own threshold")
+
+    api_keys: Path | None = Field(default=None, description="File of API keys (`bentos.keys`); null: none asked for")
+    open: bool = Field(default=False, description="Let other machines in without API keys: a gateway asks for them")
+    tls_cert: Path | None = Field(default=None, description="The service's certificate chain, PEM; null: plain HTTP")
+    tls_key: Path | None = Field(default=None, description="Its private key, PEM; null: in the same file")
+    tls_client_ca: Path | None = Field(default=None, description="CAs whose client certificates are let in; null: any")
+    cors_origins: str = Field(default="", description="Origins whose pages may call the API, commas between")
+    log_key: str | None = Field(default=None, repr=False, description="Keys the card hashes in logs; null: random")
 
     transport: Literal["redis", "kafka"] = Field(default="redis", description="What carries the streams to the jobs")
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port with commas between")
@@ -49,12 +81,22 @@ class Settings(BaseSettings):
     allowed_lateness: timedelta = timedelta(minutes=10)
     transactions_stream: str = "transactions"
     decisions_stream: str = "decisions"
+    decisions_group: str = Field(default="decisions.table", description="Who carries decisions on to Postgres")
+    predictions_topic: str = Field(default="predictions", description="Where decisions are told over Kafka")
+    feedback_stream: str = "feedback"
+    feedback_group: str = Field(default="feedback.labels", description="Who carries feedback into the label history")
+    carrier_metrics_port: int | None = Field(default=None, description="A carrier's /metrics on loopback; null: none")
     feature_updates: bool = Field(default=False, description="Publish each fresh state's features as they change")
     feature_updates_stream: str = "feature-updates"
     dead_letter_stream: str = "transactions.dead"
     consumer_group: str = "velocity"
     history_apart: bool = Field(default=False, description="`stream_jobs.history` runs as a process of its own")
     stream_metrics_port: int | None = Field(default=None, description="Stream job's /metrics on loopback; null: none")
+
+    @property
+    def fallback_model_name(self) -> str:
+        """The registered model over the request alone, which decides when stored features are away."""
+        return self.request_model_name or f"{self.model_name}-request"
 
     @property
     def history_group(self) -> str:

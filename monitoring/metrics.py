@@ -94,18 +94,161 @@ class Catalogue:
         model_name="the registered model's name",
         version="registered versions",
     )
+    registry_reachable = gauge(
+        "fraud_registry_reachable",
+        "1 or 0",
+        meaning="Whether MLflow answered the last poll; answers to payments do not depend on it",
+        action="0: new versions and traffic tags wait; check MLflow, the model in service stays",
+    )
+    model_swaps = counter(
+        "fraud_model_swaps_total",
+        "swaps",
+        meaning="Versions put in service, by role; each worker counts its own",
+        action="Grows without a promotion: something moves the aliases, look at the registry's history",
+        role="champion, challenger, fallback",
+    )
+    model_refusals = counter(
+        "fraud_model_refusals_total",
+        "versions",
+        meaning="Registered versions refused, by reason; the one in service stayed",
+        action="Read /model or the service's log for the version; register it anew, or point the alias back",
+        reason="a fixed list in the service: absent, contract, files, evidence, warm_up, parity",
+    )
+    control_refusals = counter(
+        "fraud_control_refusals_total",
+        "tags",
+        meaning="Registry tags with a value that is none, by tag; the last valid one stays in force",
+        action="Set the tag again with `python -m monitoring.traffic`",
+        tag="tollgate.challenger_weight, tollgate.shadow",
+    )
+    challenger_weight = gauge(
+        "fraud_challenger_weight",
+        "share of payments, 0..1",
+        meaning="Share of the payments that the challenger answers; 0 without one",
+        action="Not what was set: the challenger is out or was refused, see /model",
+    )
+    challenger_out = gauge(
+        "fraud_challenger_out",
+        "1 or 0",
+        meaning="1 while the guard keeps the challenger out of service, by reason",
+        action="Read the service's log; then a new version, or `python -m monitoring.traffic --challenger-back`",
+        reason="failures, slow",
+    )
+    challenger_failures = counter(
+        "fraud_challenger_failures_total",
+        "runs",
+        meaning="Runs of the challenger that gave no scores; the champion answered in its place",
+        action="Read the error in the service's log; the guard takes it out when they go on",
+    )
+    role_scores = counter(
+        "fraud_role_scores_total",
+        "payments",
+        meaning="Payments scored while a challenger had a share of them, by the role that answered",
+        action="The share of `challenger` is not the weight: it fails, or few payments came yet",
+        role="champion, challenger",
+    )
+    shadow_scores = counter(
+        "fraud_shadow_scores_total",
+        "payments",
+        meaning="Payments the challenger scored in the champion's shadow",
+        action="No growth with a challenger and shadow on: see fraud_shadow_dropped_total and /model",
+    )
+    shadow_disagreements = counter(
+        "fraud_shadow_disagreements_total",
+        "payments",
+        meaning="Shadow scores that lead to another decision than the champion's",
+        action="Large against fraud_shadow_scores_total: compare the two versions before promoting",
+    )
+    shadow_dropped = counter(
+        "fraud_shadow_dropped_total",
+        "payments",
+        meaning="Payments not scored in shadow because too many waited",
+        action="Grows: the challenger is slower than payments come; the comparison is of a sample",
+    )
+    shadow_unrecorded = counter(
+        "fraud_shadow_unrecorded_total",
+        "payments",
+        meaning="Shadow scores that did not reach their stream; the answers were not affected",
+        action="Grows: Redis is away or slow; comparisons lack these payments",
+    )
+    shadow_score = histogram(
+        "fraud_shadow_score_distribution",
+        "probability",
+        SCORES,
+        meaning="Fraud probability the challenger gave in shadow",
+        action="Another shape than fraud_score_distribution: the thresholds of the two will differ as well",
+    )
     decisions_logged = counter(
         "fraud_decisions_logged_total",
         "decisions",
         meaning="Decisions written to the decision log",
         action="Falls behind total_transactions: the log's store is slow or away; decisions wait in memory",
     )
+    decisions_journaled = counter(
+        "fraud_decisions_journaled_total",
+        "decisions",
+        meaning="Decisions put on record in the local journal because the log's server did not answer",
+        action="Grows: bring the log's server back; the journal is carried over by itself then",
+    )
+    journal_in_use = gauge(
+        "fraud_journal_in_use",
+        "1 or 0",
+        meaning="1 while decisions go to the local journal, as the last worker to change over says",
+        action="1 for long: the log's server is away, or a journaled entry cannot be carried over (service's log)",
+    )
+    decisions_repeated = counter(
+        "fraud_decisions_repeated_total",
+        "payments",
+        meaning="Payments sent again with the same content, and given the answer that is on record",
+        action="Many: a client's time-out is shorter than the answers take, or it retries without need",
+    )
+    decision_conflicts = counter(
+        "fraud_decision_conflicts_total",
+        "payments",
+        meaning="Payments sent under an identifier that another payment has, or decided twice while the log was away",
+        action="Grows: a sender reuses identifiers; it must give each payment its own",
+    )
+    features_unavailable = counter(
+        "fraud_features_unavailable_total",
+        "reads",
+        meaning="Reads of the online store that failed or took longer than the feature budget, by cause",
+        action="`timeout`: Redis or the network is slow; `error`: it is away; `open`: not tried, it failed just before",
+        cause="timeout, error, open, unreadable",
+    )
     degraded_answers = counter(
         "fraud_degraded_answers_total",
         "payments",
         meaning="Payments decided on less than the model's full input, by cause; the answer says so too",
-        action="`incomplete_features`: an entity outgrew its state; see fraud_state_events_dropped_total",
+        action="`features_unavailable`: see fraud_features_unavailable_total; `incomplete_features`: an entity outgrew "
+        "its state, see fraud_state_events_dropped_total; `model_failed`: the champion gave no score, see the log",
         cause="a fixed list in bentos/answers.py",
+    )
+    requests_refused = counter(
+        "fraud_requests_refused_total",
+        "requests",
+        meaning="Requests refused before they were read, for what they proved of their sender",
+        action="`expired`: renew the key; `rate`: raise it or ask its holder; `unknown_key` grows: someone guesses",
+        reason="no_key, unknown_key, expired, scope, rate",
+    )
+    decision_log_lag = gauge(
+        "fraud_decision_log_lag",
+        "entries",
+        meaning="Decisions in the log that are not yet in Postgres",
+        action="Grows: read the log of `stream_jobs.decisions`; does Postgres answer? Nothing is trimmed meanwhile",
+    )
+    decisions_carried = counter(
+        "fraud_decisions_carried_total",
+        "decisions",
+        meaning="Decisions taken from the log, by what became of them in the table `decisions`",
+        action="Any `conflict`: read `decision_conflicts`; many `repeated`: the job is killed again and again",
+        outcome="added, repeated, conflict",
+    )
+    feedback_carried = counter(
+        "fraud_feedback_carried_total",
+        "statements",
+        meaning="Statements about payments, by what became of them in the label history",
+        action="`unmatched` grows: a sender names payments that were not decided here; read the stream `feedback.dead`",
+        outcome="labelled, unmatched",
     )
     unknown_categories = counter(
         "fraud_unknown_categories_total",

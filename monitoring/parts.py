@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from feature_repo.settings import ROOT, Settings
-from monitoring import kafka_group
+from monitoring import kafka_group, tls
 from monitoring.supervision import Part, PartFailed
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -32,7 +32,8 @@ QUIET = {
 def environment(current: Settings) -> dict[str, str]:
     """The `FRAUD_*` variables under which another process has these settings: the addresses and all that was set."""
     # Another process may stand in another folder.
-    placed = current.model_copy(update={"home": current.home.resolve(), "data": current.data.resolve()})
+    paths = {name: value.resolve() for name, value in current if isinstance(value, Path)}
+    placed = current.model_copy(update=paths)
     always = {"home", "data", "redis_url", "mlflow_url", "host", "port"}
     given = placed.model_dump(mode="json", include=always | current.model_fields_set)
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
@@ -91,10 +92,10 @@ def service(current: Settings) -> Part:
     reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     return Part(
         name="service",
-        command=(sys.executable, "-m", "bentoml", "serve", *target),
+        command=(sys.executable, "-m", "bentoml", "serve", *target, *tls.options(current)),
         folder=ROOT,
-        url=f"http://{reached}:{port}",
-        ready=lambda: _answers_ok(reached, port, "/readyz"),
+        url=f"{tls.scheme(current)}://{reached}:{port}",
+        ready=lambda: _serves(current, reached, port),
         address=(host, port),
         setting="FRAUD_PORT",
         environment=QUIET | environment(current) | {"BENTOML_HOME": str(current.home.resolve() / "bentoml")},
@@ -129,7 +130,35 @@ def stream(current: Settings) -> Part:
     )
 
 
-PARTS: dict[str, Callable[[Settings], Part]] = {"redis": redis, "mlflow": mlflow, "service": service, "stream": stream}
+def decisions(current: Settings) -> Part:
+    """The job that carries decisions into Postgres, which must be there; ready once it has read for its group."""
+    return _carrier(current, "decisions", current.decisions_stream, current.decisions_group, current.decision_log)
+
+
+def feedback(current: Settings) -> Part:
+    """The job that carries feedback into the label history; ready once it has read for its group."""
+    return _carrier(current, "feedback", current.feedback_stream, current.feedback_group, "redis")
+
+
+def _carrier(current: Settings, job: str, stream: str, group: str, over: str) -> Part:
+    made, since = time.monotonic(), time.time()
+    seen = current.model_copy(update={"transactions_stream": stream, "consumer_group": group})
+    over_kafka = over == "kafka"
+    return Part(
+        name=job,
+        command=(sys.executable, "-m", f"stream_jobs.{job}"),
+        preparation=(sys.executable, "-m", "stream_jobs.topics") if current.transport == "kafka" or over_kafka else (),
+        folder=ROOT,
+        url=f"{current.kafka_bootstrap if over_kafka else current.redis_url} stream {stream}",
+        ready=lambda: kafka_group.has_read(seen, since) if over_kafka else _has_read(seen, time.monotonic() - made),
+        environment=QUIET | environment(current),
+        deadline=90.0,
+    )
+
+
+PARTS: dict[str, Callable[[Settings], Part]] = {
+    "redis": redis, "mlflow": mlflow, "service": service, "stream": stream, "decisions": decisions, "feedback": feedback
+}  # fmt: skip
 STORES = ("redis", "mlflow")
 """What the other parts connect to when they start, and so is awaited before them."""
 
@@ -175,6 +204,12 @@ def _has_read(current: Settings, seconds: float) -> bool:
         except client.RedisError:
             return False
         return any(consumer["idle"] < seconds * 1_000 for consumer in consumers)
+
+
+def _serves(current: Settings, host: str, port: int) -> bool:
+    if current.tls_cert is None:
+        return _answers_ok(host, port, "/readyz")
+    return tls.answers_ok(current, host, port, "/readyz", PROBE_TIMEOUT)
 
 
 def _answers_ok(host: str, port: int, path: str) -> bool:

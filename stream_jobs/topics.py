@@ -42,7 +42,9 @@ class Topic:
 
 def topics(current: Settings) -> list[Topic]:
     """What the platform needs: streams keyed by card, and one partition of dead letters."""
-    keyed = (current.transactions_stream, current.decisions_stream, current.feature_updates_stream)
+    keyed = (
+        current.transactions_stream, current.decisions_stream, current.feature_updates_stream, current.predictions_topic
+    )  # fmt: skip
     streams = [Topic(name, current.kafka_partitions, APPENDED | WEEK) for name in keyed]
     return [*streams, Topic(current.dead_letter_stream, 1, APPENDED | DEAD_LETTERS)]
 

@@ -22,6 +22,7 @@ def current(kafka_broker: Broker) -> Settings:
         pytest.skip(f"Kafka is {kafka_broker.described}")
     names = ("transactions_stream", "decisions_stream", "feature_updates_stream", "dead_letter_stream")
     streams = {name: unique(name.removesuffix("_stream")) for name in names}
+    streams["predictions_topic"] = unique("predictions")
     return Settings(kafka_bootstrap=kafka_broker.bootstrap, kafka_partitions=3, **streams)
 
 
@@ -41,7 +42,9 @@ def lines(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def test_what_is_missing_is_made_once_and_told_again(current: Settings) -> None:
-    keyed = (current.transactions_stream, current.decisions_stream, current.feature_updates_stream)
+    keyed = (
+        current.transactions_stream, current.decisions_stream, current.feature_updates_stream, current.predictions_topic
+    )  # fmt: skip
     done = command(current)
     assert done.returncode == 0, done.stderr
     made = dict.fromkeys(keyed, "created with 3 partitions")
