@@ -13,15 +13,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from feature_repo.contract import Decision, RiskLevel
 
-Role = Literal["champion"]
+Role = Literal["champion", "challenger", "fallback"]
 Source = Literal["registry", "cache"]
-DegradedCause = Literal["incomplete_features"]
+DegradedCause = Literal["incomplete_features", "features_unavailable", "model_failed"]
 
 
 class Spoken(BaseModel):
     """Whatever leaves the service: immutable, no field that the document does not name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), ser_json_inf_nan="strings")
+
+
+class Reason(Spoken):
+    """A feature that moved the score, in words."""
+
+    code: str = Field(description="Stable name of the kind of reason", examples=["CARD_VELOCITY"])
+    feature: str = Field(description="The model's column", examples=["card_count_1h"])
+    contribution: float = Field(
+        description="Its exact Shapley value: what it added to the raw score (log-odds; probability for a forest)"
+    )
+    text: str = Field(examples=["12 payments with this card in the last hour"])
 
 
 class Answer(Spoken):
@@ -38,19 +49,30 @@ class Answer(Spoken):
         "share of the farthest that the decision allows: 0 at the threshold, 1 in the middle of `review` and at the "
         "ends of the scale. It is no probability of being right",
     )
+    reasons: tuple[Reason, ...] = Field(
+        description="The features that moved the score most towards the decision, the strongest first; those of any "
+        "payment are at /decisions/{transaction_id}/explanation"
+    )
     model_name: str
     model_version: str
-    model_role: Role
+    model_role: Role = Field(
+        description="`champion`; `challenger` for its share of the payments; `fallback`: the model that sees the "
+        "payment alone, where the stored features could not be had"
+    )
     feature_age_seconds: float | None = Field(
         description="Seconds from the latest known event of the card or the merchant, whichever is nearer, to the "
         "payment; null where neither has one"
     )
     degraded: bool = Field(description="Whether the decision was made on less than the model's full input")
     degraded_cause: DegradedCause | None = Field(
-        description="`incomplete_features`: a window of the model's features lacks events of the card or the merchant, "
-        "which has had more than its state has room for"
+        description="`features_unavailable`: the online store did not answer within the budget, and the payment was "
+        "decided on what it says itself; `model_failed`: likewise, because the model gave no score; "
+        "`incomplete_features`: a window of the model's features lacks events of the card or the merchant, which has "
+        "had more than its state has room for"
     )
-    latency_ms: float = Field(ge=0, description="From the request's last byte to the decision being on record")
+    latency_ms: float = Field(
+        ge=0, description="From the request's last byte to the decision, which is put on record before it is sent"
+    )
     timestamp: datetime = Field(description="The instant of the decision, UTC")
 
 
@@ -87,6 +109,39 @@ class BatchAnswer(Spoken):
     """One result for each payment of the batch, in its order: an answer or an error."""
 
     results: list[Answer | Rejected]
+
+
+class DecisionRecord(Spoken):
+    """A decision as it is on record: what was sent, what the model saw, what was answered."""
+
+    entry: str = Field(description="Its place in the decision log; `journal-...` while the log's server is away")
+    request: dict[str, Any] = Field(description="The payment, without fields that were not given")
+    answer: Answer
+    feature_service: str
+    features: dict[str, float | None] = Field(description="The model's input, in float32; null where unknown")
+
+
+class Contribution(Spoken):
+    """What one column added to the score."""
+
+    feature: str
+    value: float | None
+    contribution: float
+
+
+class Explanation(Spoken):
+    """Why a decision's score is what it is: exact Shapley values of every column, the largest first.
+
+    They and `base` add up to the model's raw output.
+    """
+
+    transaction_id: str
+    model_name: str
+    model_version: str
+    output: Literal["log-odds", "probability"]
+    base: float = Field(description="The output with nothing known of a payment: its mean over the training data")
+    contributions: tuple[Contribution, ...]
+    reasons: tuple[Reason, ...]
 
 
 class Thresholds(Spoken):

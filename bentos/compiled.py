@@ -1,12 +1,15 @@
 """The online read, planned once: a feature service compiled to the Redis keys that Feast writes.
 
-One round trip for all payments of a call, then each on-demand view once for all of them. What comes out is what
-`get_online_features` gives, which `tests/integration/test_compiled_reader.py` holds it to.
+`ask` gives the commands for any number of payments, one round trip for all of them; `answer` makes features of the
+replies, each on-demand view once for all rows. What comes out is what `get_online_features` gives, which
+`tests/integration/test_compiled_reader.py` holds it to.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,78 +21,131 @@ from bentos.errors import Unavailable
 from bentos.features import (
     AGES,
     FeatureRows,
-    any_incomplete,
-    entity_row,
     feature_service,
     online_store,
     stored_view,
     windowed_views,
-    youngest,
 )
+from bentos.payments import Asked
 from feature_repo.context import AT
 from feature_repo.online_states import bytes_value
 from feature_repo.redis_wire import EntityKeys, Wire, command
-from feature_repo.schema import Transaction
+from feature_repo.schema import category_or_other
 from feature_repo.settings import Settings
 from feature_repo.transformations import VECTORISED_TAG, state_field
-from feature_repo.vector import columns, to_vector
+from feature_repo.vector import FEATURE_SERVICE, columns, to_vector
+from feature_repo.window_state import States
+
+_DOUBLE = Value(double_val=1.0).SerializeToString()[:1]
+_TEXT = Value(string_val="x").SerializeToString()[:1]
+_double = struct.Struct("<d").unpack_from
 
 
 class NotCompilable(ValueError):
     """A feature service that this reader cannot plan."""
 
 
-class CompiledReader:
-    """A `FeatureReader`. Safe to call from several threads."""
+@dataclass(frozen=True)
+class Question:
+    """What to ask Redis for a batch of payments, and which reply is whose: `rows[lookup][payment]`."""
 
-    def __init__(self, settings: Settings) -> None:
+    payments: Sequence[Asked]
+    commands: list[bytes]
+    counts: list[int]
+    rows: list[list[int]]
+
+    def replies_of(self, payment: int, replies: Sequence[Sequence[bytes | None]]) -> list[Sequence[bytes | None]]:
+        """The replies that one payment is about, as if it had been asked alone."""
+        found, begin = [], 0
+        for rows, count in zip(self.rows, self.counts, strict=True):
+            found.append(replies[begin + rows[payment]])
+            begin += count
+        return found
+
+
+class CompiledReader:
+    """A `FeatureReader`. Safe to call from several threads; `ask` and `answer` do no I/O."""
+
+    def __init__(self, settings: Settings, service: str = FEATURE_SERVICE) -> None:
         store = online_store(settings)
-        service = feature_service(store, settings)
-        self.feature_service: str = service.name
-        self.columns = columns(service)
-        names = [projection.name for projection in service.feature_view_projections]
+        found = feature_service(store, settings, service)
+        self.feature_service: str = found.name
+        self.columns = columns(found)
+        names = [projection.name for projection in found.feature_view_projections]
         self._transformations = [_transformation(store, name) for name in names]
         self._lookups = _lookups(store, names)
-        self._windowed = [(state_field(view), spec) for view, spec in windowed_views(store, service).items()]
+        self._windowed = {state_field(view): spec for view, spec in windowed_views(store, found).items()}
         config = store.config
         self._wire = Wire(store._get_provider().online_store._get_client(config.online_store), patient=False)
 
-    def read(self, transactions: Sequence[Transaction]) -> FeatureRows:
-        """See `FeatureReader`."""
-        rows = [entity_row(transaction) for transaction in transactions]
-        try:
-            inputs = self._stored(rows)
-        except RedisError as error:
-            raise Unavailable("feature_store", error) from error
-        at = [row[AT] for row in rows]
-        incomplete = any_incomplete([(spec, inputs[name]) for name, spec in self._windowed], at)
-        for name in rows[0]:
-            inputs[name] = [row[name] for row in rows]
-        inputs[AT] = np.array(at, np.int64)
+    def ask(self, payments: Sequence[Asked]) -> Question:
+        """One command for each different entity of the payments."""
+        commands: list[bytes] = []
+        counts, rows = [], []
+        for look in self._lookups:
+            places: dict[str, int] = {}
+            rows.append([places.setdefault(getattr(one.payment, look.join_key), len(places)) for one in payments])
+            commands += [look.command(entity) for entity in places]
+            counts.append(len(places))
+        return Question(payments, commands, counts, rows)
+
+    def answer(self, question: Question, replies: Sequence[Sequence[bytes | None]]) -> FeatureRows:
+        """The features of a batch from the replies to its question."""
+        payments = question.payments
+        inputs: dict[str, Any] = {}
+        begin = 0
+        for look, count, rows in zip(self._lookups, question.counts, question.rows, strict=True):
+            found = replies[begin : begin + count]
+            begin += count
+            for place, name in enumerate(look.names):
+                values = [_value(reply[place]) for reply in found]
+                short = name.split("__", 1)[1]
+                spec = self._windowed.get(short)
+                column = [values[row] for row in rows] if spec is None else States(spec, values, rows)
+                inputs[name] = inputs[short] = column
+        at = np.array([one.at for one in payments], np.int64)
+        incomplete = np.zeros(len(payments), np.bool_)
+        for name, spec in self._windowed.items():
+            incomplete |= inputs[name].incomplete(spec, at)
+        _describe(inputs, payments)
+        inputs[AT] = at
         features: dict[str, Any] = {}
         for transform in self._transformations:
             features |= transform(inputs)
-        known = [features[name] for name in AGES if name in features]
-        ages = np.stack(known, axis=1) if known else np.full((len(rows), 1), np.nan)
         return FeatureRows(
-            to_vector(features, self.columns),
-            tuple(youngest([None if age != age else age for age in row]) for row in ages.tolist()),
-            incomplete,
+            to_vector(features, self.columns), _ages(features, len(payments)), tuple(incomplete.tolist())
         )
 
-    def _stored(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """The stored features of every row, as columns under their view's name and their own."""
-        commands = [
-            command(b"HMGET", look.keys.of(row[look.join_key]), *look.fields) for look in self._lookups for row in rows
-        ]
-        replies = iter(self._wire.exchange(commands))
-        inputs: dict[str, Any] = {}
-        for look in self._lookups:
-            found = [next(replies) for _ in rows]
-            for place, name in enumerate(look.names):
-                column = [_value(reply[place]) for reply in found]
-                inputs[name] = inputs[name.split("__", 1)[1]] = column
-        return inputs
+    def nothing(self, question: Question) -> list[list[None]]:
+        """The replies of a store that knows none of the entities."""
+        pairs = zip(self._lookups, question.counts, strict=True)
+        return [[None] * len(look.fields) for look, count in pairs for _ in range(count)]
+
+    def read(self, payments: Sequence[Asked]) -> FeatureRows:
+        """See `FeatureReader`."""
+        question = self.ask(payments)
+        try:
+            replies = self._wire.exchange(question.commands) if question.commands else []
+        except RedisError as error:
+            raise Unavailable("feature_store", error) from error
+        return self.answer(question, replies)
+
+
+def _describe(inputs: dict[str, Any], payments: Sequence[Asked]) -> None:
+    """The fields of the request source."""
+    inputs["amount"] = np.array([one.payment.amount for one in payments], np.float64)
+    inputs["merchant_category"] = [category_or_other(one.payment.merchant_category) for one in payments]
+    inputs["country"] = [one.payment.country for one in payments]
+    inputs["channel"] = [one.payment.channel for one in payments]
+
+
+def _ages(features: dict[str, Any], rows: int) -> tuple[float | None, ...]:
+    """Each payment's youngest age that is known."""
+    known = [np.asarray(features[name], np.float64) for name in AGES if name in features]
+    if not known:
+        return (None,) * rows
+    least = known[0] if len(known) == 1 else np.fmin(known[0], known[1])
+    return tuple(None if age != age else age for age in least.tolist())
 
 
 class _Lookup:
@@ -99,6 +155,17 @@ class _Lookup:
         self.keys, self.join_key = keys, join_key
         self.names: list[str] = []
         self.fields: list[bytes] = []
+        self._head, self._tail = b"", b""
+
+    def seal(self) -> None:
+        """Make what does not change between commands."""
+        whole = command(b"HMGET", b"", *self.fields)
+        self._head, self._tail = whole.split(b"$0\r\n\r\n", 1)
+
+    def command(self, entity: str) -> bytes:
+        """The command for one entity."""
+        key = self.keys.of(entity)
+        return b"%b$%d\r\n%b\r\n%b" % (self._head, len(key), key, self._tail)
 
 
 def _lookups(store: Any, names: Sequence[str]) -> list[_Lookup]:
@@ -115,6 +182,8 @@ def _lookups(store: Any, names: Sequence[str]) -> list[_Lookup]:
                 if column not in look.names:
                     look.names.append(column)
                     look.fields.append(_mmh3(f"{view.name}:{feature.name}"))
+    for look in found.values():
+        look.seal()
     return list(found.values())
 
 
@@ -132,6 +201,10 @@ def _value(message: bytes | None) -> Any:
     state = bytes_value(message)
     if state is not None:
         return state
+    if message[:1] == _DOUBLE:
+        return _double(message, 1)[0]
+    if message[:1] == _TEXT and message[1] < 0x80:
+        return message[2:].decode()
     value = Value.FromString(message)
     kind = value.WhichOneof("val")
     return None if kind is None else getattr(value, kind)

@@ -1,80 +1,175 @@
-"""Decisions on their way into the log: a batch is appended whole or not at all, before its answers leave."""
+"""Decisions on their way into the log: appended before their answers leave, each payment once.
+
+An append is one call of a script in Redis for a whole batch, so that a decision and the claim to its payment stand or
+fall together. A payment that was decided before is told so and appended to nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, Protocol, cast
+from enum import Enum
+from hashlib import sha1
+from typing import Any, NamedTuple, Protocol
 
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
 
 from bentos.errors import Unavailable
-from bentos.model import LoadedModel
-from bentos.scoring import Scored
+from bentos.wire import Wire, alive
+from feature_repo.redis_wire import command
 from feature_repo.settings import Settings
-from monitoring.decision_log import LoggedDecision, encode
+from monitoring.decision_log import FIELDS, LoggedDecision, claim_key, decode
+
+DIGEST = 16
+"""Bytes of a payment's digest, at the beginning of its claim; the entry's identifier follows."""
+
+
+class Entry(NamedTuple):
+    """A decision to be put on record; `expires_ms` is when its payment is too old to be sent again, 0 for never."""
+
+    transaction_id: str
+    digest: bytes
+    expires_ms: int
+    request: bytes
+    vector: bytes
+    answer: bytes
+    service: bytes
+
+
+class Mark(Enum):
+    """What became of an entry, where it is not that another answer stands in its place."""
+
+    RECORDED = "recorded"
+    CONFLICT = "conflict"
+    """Another payment was decided under the same identifier."""
+
+
+Outcome = Mark | bytes
+"""A `Mark`, or the answer that the payment was given before."""
 
 
 class DecisionLog(Protocol):
     """Where decisions go on record."""
 
-    def append(self, scored: Sequence[Scored], model: LoadedModel, decided_at: datetime) -> None:
+    async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """Put decisions on record; when it returns they are. Raises `Unavailable` where they are not, or may not be."""
         ...
 
-    def alive(self) -> bool:
-        """Whether the log's store answers."""
+    async def find(self, transaction_id: str) -> LoggedDecision | None:
+        """The decision on a payment; raises `Unavailable`."""
+        ...
+
+    async def alive(self) -> bool:
+        """Whether a decision could be put on record now."""
+        ...
+
+    def close(self) -> None:
+        """Give connections back."""
         ...
 
 
+# KEYS: the stream, then a claim for each entry. ARGV: for each entry its digest, when its claim expires (ms, 0: never)
+# and the fields' values. Gives for each 1 (recorded), 0 (conflict) or the earlier answer.
+SCRIPT = b"""
+local given = {}
+for i = 2, #KEYS do
+  local a = (i - 2) * 6
+  local claim = redis.call('GET', KEYS[i])
+  if claim then
+    if string.sub(claim, 1, 16) == ARGV[a + 1] then
+      local id = string.sub(claim, 17)
+      local found = redis.call('XRANGE', KEYS[1], id, id)
+      given[i - 1] = found[1] and found[1][2][6] or ''
+    else
+      given[i - 1] = 0
+    end
+  else
+    local id = redis.call('XADD', KEYS[1], '*', 'request', ARGV[a + 3], 'vector', ARGV[a + 4], 'answer', ARGV[a + 5],
+      'service', ARGV[a + 6])
+    if ARGV[a + 2] == '0' then
+      redis.call('SET', KEYS[i], ARGV[a + 1] .. id)
+    else
+      redis.call('SET', KEYS[i], ARGV[a + 1] .. id, 'PXAT', ARGV[a + 2])
+    end
+    given[i - 1] = 1
+  end
+end
+return given
+"""
+_SHA = sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
+_MARKS = {1: Mark.RECORDED, 0: Mark.CONFLICT}
+
+
 class RedisDecisionLog:
-    """The log in a Redis Stream. Safe to call from several threads."""
+    """The log in a Redis Stream; for one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._stream = settings.decisions_stream
-        limit = settings.feature_timeout
-        # No retry: an XADD whose answer was lost may have been carried out, and a second one would log it twice.
-        self._redis: Any = redis.Redis.from_url(
-            settings.redis_url, socket_timeout=limit, socket_connect_timeout=limit, retry=Retry(NoBackoff(), 0)
-        )
+        self._timeout = settings.log_timeout
+        self._wire = Wire(settings.redis_url, settings.log_timeout)
 
-    def append(self, scored: Sequence[Scored], model: LoadedModel, decided_at: datetime) -> None:
+    async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """See `DecisionLog`."""
         try:
-            with self._redis.pipeline(transaction=True) as pipeline:
-                for one in scored:
-                    pipeline.xadd(self._stream, cast(dict[Any, Any], encode(logged(one, model, decided_at))))
-                pipeline.execute()
+            (found,) = await self._call(entries)
         except RedisError as error:
             raise Unavailable("decision_log", error) from error
+        return [_MARKS[one] if isinstance(one, int) else one for one in found]
 
-    def alive(self) -> bool:
+    async def find(self, transaction_id: str) -> LoggedDecision | None:
         """See `DecisionLog`."""
         try:
-            return bool(self._redis.ping())
-        except RedisError:
-            return False
+            (claim,) = await self._send(b"GET", claim_key(self._stream, transaction_id).encode())
+            if claim is None:
+                return None
+            entry = claim[DIGEST:]
+            (found,) = await self._send(b"XRANGE", self._stream.encode(), entry, entry)
+        except RedisError as error:
+            raise Unavailable("decision_log", error) from error
+        if not found:
+            return None
+        identifier, flat = found[0]
+        return decode(identifier.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    async def alive(self) -> bool:
+        """See `DecisionLog`."""
+        return await alive(self._wire, self._timeout)
 
     def close(self) -> None:
-        """Give the connections back."""
-        self._redis.close()
+        """See `DecisionLog`."""
+        self._wire.close()
+
+    async def _call(self, entries: Sequence[Entry]) -> list[Any]:
+        keys = [self._stream.encode()] + [claim_key(self._stream, one.transaction_id).encode() for one in entries]
+        arguments: list[bytes] = []
+        for one in entries:
+            arguments += (
+                one.digest, b"%d" % one.expires_ms, one.request, one.vector, one.answer, one.service
+            )  # fmt: skip
+        rest = (b"%d" % len(keys), *keys, *arguments)
+        try:
+            return await self._send(b"EVALSHA", _SHA, *rest)
+        except ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        return await self._send(b"EVAL", SCRIPT, *rest)
+
+    async def _send(self, *parts: bytes) -> list[Any]:
+        return await self._wire.exchange([command(*parts)], self._timeout)
 
 
-def logged(scored: Scored, model: LoadedModel, decided_at: datetime) -> LoggedDecision:
-    """A decision as it goes on record."""
-    return LoggedDecision(
-        entry="",
-        request=scored.transaction.model_dump_json(exclude_none=True).encode(),
-        vector=scored.vector,
-        feature_service=model.contract.feature_service,
-        model_name=model.name,
-        model_version=model.version,
-        model_role=model.role,
-        probability=scored.probability,
-        decision=scored.decision,
-        feature_age_seconds=scored.feature_age_seconds,
-        decided_at=decided_at,
-    )
+class Conflicts:
+    """Keeps decisions on payments that were decided otherwise meanwhile, in a stream of their own. Blocking."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url, self._stream = settings.redis_url, f"{settings.decisions_stream}.conflicts"
+
+    def __call__(self, entry: Entry) -> None:
+        """Put one aside; raises what redis-py raises."""
+        values: dict[Any, Any] = dict(zip(FIELDS, entry[-len(FIELDS) :], strict=True))
+        with Redis.from_url(self._url) as client:
+            client.xadd(self._stream, values)
+
+
+if FIELDS[2] != b"answer":
+    raise TypeError("The script reads the answer from the third field of an entry.")

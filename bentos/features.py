@@ -15,13 +15,14 @@ import numpy.typing as npt
 from redis.exceptions import RedisError
 
 from bentos.errors import Unavailable
+from bentos.payments import Asked
 from feature_repo.context import AT
-from feature_repo.schema import MERCHANT_CATEGORIES, Transaction, category_or_other
+from feature_repo.schema import MERCHANT_CATEGORIES, category_or_other
 from feature_repo.settings import Settings
 from feature_repo.store import repo_config
 from feature_repo.transformations import state_field
 from feature_repo.vector import FEATURE_SERVICE, columns, to_vector
-from feature_repo.window_state import incomplete, to_us
+from feature_repo.window_state import incomplete
 from feature_repo.windows import WindowedFeature, WindowSpec, is_windowed, spec_of_view
 
 Floats32 = npt.NDArray[np.float32]
@@ -46,6 +47,11 @@ class FeatureRows:
     ages: tuple[float | None, ...]
     incomplete: tuple[bool, ...]
 
+    def row(self, place: int) -> FeatureRows:
+        """One payment's."""
+        one = slice(place, place + 1)
+        return FeatureRows(self.vectors[one], self.ages[one], self.incomplete[one])
+
 
 class FeatureReader(Protocol):
     """Whatever reads vectors; `columns` is their order, `feature_service` where it comes from."""
@@ -56,8 +62,8 @@ class FeatureReader(Protocol):
     @property
     def columns(self) -> tuple[str, ...]: ...
 
-    def read(self, transactions: Sequence[Transaction]) -> FeatureRows:
-        """The features of each transaction at its own instant. Raises `Unavailable` where the store doesn't answer."""
+    def read(self, payments: Sequence[Asked]) -> FeatureRows:
+        """The features of each payment at its own instant. Raises `Unavailable` where the store doesn't answer."""
         ...
 
 
@@ -71,9 +77,9 @@ class FeastReader:
         self.feature_service: str = self._service.name
         self.columns = columns(self._service)
 
-    def read(self, transactions: Sequence[Transaction]) -> FeatureRows:
+    def read(self, payments: Sequence[Asked]) -> FeatureRows:
         """See `FeatureReader`."""
-        rows = [entity_row(transaction) for transaction in transactions]
+        rows = [entity_row(payment) for payment in payments]
         keys = [{spec.join_key: row[spec.join_key] for spec in self._windowed.values()} for row in rows]
         wanted = [f"{view}:{state_field(view)}" for view in self._windowed]
         try:
@@ -90,22 +96,23 @@ class FeastReader:
         )
 
 
-def entity_row(transaction: Transaction) -> dict[str, Any]:
+def entity_row(asked: Asked) -> dict[str, Any]:
     """What Feast asks for: the join keys and the fields of the request source."""
+    payment = asked.payment
     return {
-        "card_id": transaction.card_id,
-        "merchant_id": transaction.merchant_id,
-        AT: to_us(transaction.timestamp),
-        "amount": transaction.amount,
-        "merchant_category": category_or_other(transaction.merchant_category),
-        "country": transaction.country,
-        "channel": transaction.channel,
+        "card_id": payment.card_id,
+        "merchant_id": payment.merchant_id,
+        AT: asked.at,
+        "amount": payment.amount,
+        "merchant_category": category_or_other(payment.merchant_category),
+        "country": payment.country,
+        "channel": payment.channel,
     }
 
 
-def is_unknown_category(transaction: Transaction) -> bool:
+def is_unknown_category(asked: Asked) -> bool:
     """Whether the category is outside the vocabulary, so that it was mapped to `other`."""
-    category = transaction.merchant_category
+    category = asked.payment.merchant_category
     return category is not None and category not in MERCHANT_CATEGORIES
 
 
@@ -164,14 +171,14 @@ def online_store(settings: Settings) -> Any:
     return store
 
 
-def feature_service(store: Any, settings: Settings) -> Any:
+def feature_service(store: Any, settings: Settings, name: str = FEATURE_SERVICE) -> Any:
     """The feature service that the code serves. Raises `UnknownFeatureService` where it was never applied."""
     from feast.errors import FeatureServiceNotFoundException
 
     try:
-        return store.get_feature_service(FEATURE_SERVICE)
+        return store.get_feature_service(name)
     except FeatureServiceNotFoundException:
         raise UnknownFeatureService(
-            f"Feature service '{FEATURE_SERVICE}' is not in the Feast registry of profile '{settings.profile}'. "
+            f"Feature service '{name}' is not in the Feast registry of profile '{settings.profile}'. "
             "Run `feast apply` in feature_repo/ first."
         ) from None

@@ -1,6 +1,8 @@
-"""The gate: the one path from transactions to answers, whichever lane they came in by.
+"""The gate: the one path from payments to answers, whichever lane they came in by.
 
-An answer exists only when its decision is on record, and one call uses one model from beginning to end.
+An answer exists only when its decision is on record, and one batch uses one line-up of models from beginning to end.
+Everything happens on the worker's event loop: between its two round trips, to the features and to the log, a batch is
+computed in one go.
 """
 
 from __future__ import annotations
@@ -8,22 +10,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from bentos.answers import Answer, BatchAnswer, ModelCard, Rejected
-from bentos.decisions import DecisionLog
-from bentos.errors import INVALID_INPUT
-from bentos.features import FeatureReader, is_unknown_category
+from bentos.answers import ModelCard, Rejected
+from bentos.batcher import Batcher, Waiting
+from bentos.decisions import DecisionLog, Entry, Mark
+from bentos.errors import INVALID_INPUT, already_decided
 from bentos.intake import Item, Limits, check_instant, check_size, rejected
-from bentos.model import LoadedModel
-from bentos.scoring import Scored, answer, score
+from bentos.judging import Judge
+from bentos.lineup import Lineup
+from bentos.online import OnlineFeatures
+from bentos.payments import Asked, asked
+from bentos.scoring import Scored, answer
+from bentos.tally import count
 from feature_repo.schema import InvalidTransaction, Transaction
-from monitoring.metrics import metrics, record_amounts
+from feature_repo.window_state import to_us
+from monitoring.decision_log import LoggedDecision, encode
+from monitoring.metrics import metrics
 
-THREADS = 4
-"""Requests that wait for Redis at once, per worker process."""
+MARGIN = timedelta(days=1)
+"""How much longer than its payment may be sent again a claim is kept: clocks differ."""
 
 
 class Decider(Protocol):
@@ -34,103 +41,148 @@ class Decider(Protocol):
 
     def card(self) -> ModelCard: ...
 
-    async def predict(self, transaction: Transaction, started: float) -> Answer:
-        """Decide one payment. Raises `InvalidTransaction` for its instant, `Unavailable`, `InvalidScore`."""
+    async def predict(self, asked: Asked, started: float) -> bytes:
+        """Decide one payment: the JSON of its `Answer`.
+
+        Raises `InvalidTransaction` for its instant, `Refused` (409) where its identifier is another payment's, and
+        `Unavailable`.
+        """
         ...
 
-    async def predict_batch(self, items: Sequence[Item], started: float) -> BatchAnswer:
-        """Decide the payments among the items, keep the rejections. Raises what `predict` does, less the first."""
+    async def predict_batch(self, items: Sequence[Item], started: float) -> bytes:
+        """Decide the payments among the items, keep the rejections: the JSON of a `BatchAnswer`."""
+        ...
+
+    async def find(self, transaction_id: str) -> LoggedDecision | None:
+        """The decision on record; raises `Unavailable`."""
         ...
 
 
 class Gate:
-    """The `Decider` of the service. `model` may be replaced at any time; calls under way finish with theirs."""
+    """The `Decider` of the service; for one event loop."""
 
     def __init__(
         self,
-        model: LoadedModel,
-        reader: FeatureReader,
+        judge: Judge,
+        lineup: Callable[[], Lineup],
+        card: Callable[[], ModelCard],
+        online: OnlineFeatures,
         log: DecisionLog,
         limits: Limits,
         now: Callable[[], datetime],
+        shadow: Callable[[Sequence[Scored]], None] = lambda scored: None,
     ) -> None:
-        self.limits = limits
-        self._reader = reader
-        self._log = log
-        self._now = now
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="gate")
-        self.serve(model)
+        self.limits, self.card = limits, card
+        self._judge, self._lineup, self._online, self._log = judge, lineup, online, log
+        self._now, self._shadow = now, shadow
+        self._batcher = Batcher(self._decide)
+        keep = None if limits.max_age is None else limits.max_age + limits.max_future + MARGIN
+        self._keep_us = None if keep is None else keep // timedelta(microseconds=1)
 
-    def serve(self, model: LoadedModel) -> None:
-        """Put a model in service, from the next call on."""
-        self.model = model
-        metrics.active_model_version.labels(model_name=model.name, version=model.version).set(1)
-
-    def card(self) -> ModelCard:
-        """The model in service."""
-        return self.model.card()
-
-    def ready(self) -> bool:
+    async def ready(self) -> bool:
         """Whether a payment sent now could be decided and put on record."""
-        return self._log.alive()
+        decided = self._lineup().fallback is not None or await self._online.alive()
+        return decided and await self._log.alive()
 
-    async def predict(self, transaction: Transaction, started: float) -> Answer:
+    def warm_up(self) -> None:
+        """Decide a payment that nobody sent, of a card that nobody has, for no record: everything compiles."""
+        now = self._now()
+        nobody = asked(Transaction(transaction_id="-", timestamp=now, card_id="-", merchant_id="-", amount=1.0))
+        question = self._online.reader.ask([nobody])
+        nothing = self._online.reader.answer(question, self._online.reader.nothing(question))
+        for one in self._judge.judge(self._lineup(), [nobody], nothing):
+            if isinstance(one, Scored):
+                answer(one, now.isoformat(), 0.0)
+
+    async def predict(self, asked: Asked, started: float) -> bytes:
         """See `Decider`."""
-        check_instant(transaction, self._now(), self.limits)
-        return (await self._decide([transaction], started))[0]
+        check_instant(asked, to_us(self._now()), self.limits)
+        waiting = Waiting(asked, started, asyncio.get_running_loop())
+        self._batcher.add([waiting])
+        return await waiting.done
 
-    async def predict_batch(self, items: Sequence[Item], started: float) -> BatchAnswer:
+    async def predict_batch(self, items: Sequence[Item], started: float) -> bytes:
         """See `Decider`."""
         check_size(items, self.limits)
-        now = self._now()
-        checked = [self._on_time(item, now) for item in items]
-        transactions = [item for item in checked if isinstance(item, Transaction)]
-        metrics.errors.labels(error_type=INVALID_INPUT).inc(len(checked) - len(transactions))
-        answers = iter(await self._decide(transactions, started) if transactions else ())
-        return BatchAnswer(results=[item if isinstance(item, Rejected) else next(answers) for item in checked])
+        loop, now = asyncio.get_running_loop(), to_us(self._now())
+        places: list[Waiting | Rejected] = []
+        for item in items:
+            checked = self._on_time(item, now)
+            places.append(checked if isinstance(checked, Rejected) else Waiting(checked, started, loop))
+        waiting = [place for place in places if isinstance(place, Waiting)]
+        metrics.errors.labels(error_type=INVALID_INPUT).inc(len(places) - len(waiting))
+        self._batcher.add(waiting)
+        return b'{"results":[%b]}' % b",".join([await _result(place) for place in places])
 
-    def close(self) -> None:
-        """Finish what is under way and end the threads."""
-        self._threads.shutdown(wait=True)
+    async def find(self, transaction_id: str) -> LoggedDecision | None:
+        """See `Decider`."""
+        return await self._log.find(transaction_id)
 
-    def _on_time(self, item: Item, now: datetime) -> Item:
-        if isinstance(item, Transaction):
+    async def close(self) -> None:
+        """Finish what is under way."""
+        await self._batcher.drain()
+        self._online.close()
+        self._log.close()
+
+    def _on_time(self, item: Item, now: int) -> Item:
+        if isinstance(item, Asked):
             try:
                 check_instant(item, now, self.limits)
             except InvalidTransaction as error:
-                return rejected(item.transaction_id, error)
+                return rejected(item.payment.transaction_id, error)
         return item
 
-    async def _decide(self, transactions: Sequence[Transaction], started: float) -> list[Answer]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self.decide, transactions, started)
+    async def _decide(self, batch: Sequence[Waiting]) -> None:
+        """Read, score, put on record, answer."""
+        decided: list[tuple[Waiting, Scored]] = []
+        lineup = self._lineup()
+        for places, rows in await self._online.read([waiting.asked for waiting in batch]):
+            group = [batch[place] for place in places] if len(places) != len(batch) else batch
+            judged = self._judge.judge(lineup, [each.asked for each in group], rows)
+            for waiting, one in zip(group, judged, strict=True):
+                if isinstance(one, Scored):
+                    decided.append((waiting, one))
+                else:
+                    waiting.fail(one)
+        if decided:
+            await self._record(decided)
 
-    def decide(self, transactions: Sequence[Transaction], started: float) -> list[Answer]:
-        """Read, score, put on record, answer: blocking, in the calling thread."""
-        model = self.model
-        with metrics.feature_latency.time():
-            features = self._reader.read(transactions)
-        scored = score(model, transactions, features)
-        decided_at = self._now()
-        self._log.append(scored, model, decided_at)
-        latency = time.perf_counter() - started
-        _count(scored, model, latency)
-        return [answer(one, model, decided_at, round(latency * 1e3, 3)) for one in scored]
+    async def _record(self, decided: Sequence[tuple[Waiting, Scored]]) -> None:
+        at = self._now().isoformat().replace("+00:00", "Z")
+        over = time.perf_counter()
+        latencies = [over - waiting.started for waiting, _ in decided]
+        entries = [
+            self._entry(one, answer(one, at, round(latency * 1e3, 3)))
+            for (_, one), latency in zip(decided, latencies, strict=True)
+        ]
+        made: list[tuple[Scored, float]] = []
+        outcomes = await self._log.append(entries)
+        for (waiting, one), entry, outcome, latency in zip(decided, entries, outcomes, latencies, strict=True):
+            if outcome is Mark.RECORDED:
+                made.append((one, latency))
+                waiting.answer(entry.answer)
+            elif outcome is Mark.CONFLICT or not outcome:
+                metrics.decision_conflicts.inc()
+                waiting.fail(already_decided(entry.transaction_id))
+            else:
+                metrics.decisions_repeated.inc()
+                waiting.answer(outcome)
+        if made:
+            count([one for one, _ in made], [latency for _, latency in made])
+            self._shadow([one for one, _ in made])
+
+    def _entry(self, one: Scored, told: bytes) -> Entry:
+        asked = one.asked
+        expires = 0 if self._keep_us is None else (asked.at + self._keep_us) // 1_000
+        fields = encode(asked.request(), one.vector, told, one.model.contract.feature_service)
+        return Entry(asked.payment.transaction_id, asked.digest(), expires, *fields)
 
 
-def _count(scored: Sequence[Scored], model: LoadedModel, latency: float) -> None:
-    metrics.prediction_latency.observe(latency)
-    metrics.total_transactions.inc(len(scored))
-    metrics.decisions_logged.inc(len(scored))
-    record_amounts(one.transaction.amount for one in scored)
-    for one in scored:
-        metrics.score.observe(one.probability)
-        metrics.predictions.labels(model_version=model.version, prediction=one.decision).inc()
-        if one.risk_level == "high":
-            metrics.high_risk_transactions.inc()
-        if one.feature_age_seconds is not None:
-            metrics.feature_age.observe(one.feature_age_seconds)
-        if one.degraded_cause is not None:
-            metrics.degraded_answers.labels(cause=one.degraded_cause).inc()
-        if is_unknown_category(one.transaction):
-            metrics.unknown_categories.inc()
+async def _result(place: Waiting | Rejected) -> bytes:
+    """A payment's answer or error as its place in a batch."""
+    if isinstance(place, Waiting):
+        try:
+            return await place.done
+        except Exception as error:
+            place = rejected(place.asked.payment.transaction_id, error)
+    return place.model_dump_json().encode()

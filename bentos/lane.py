@@ -1,14 +1,15 @@
-"""The express lane: an ASGI middleware that answers the decision routes ahead of BentoML's router.
+"""The express lane: an ASGI middleware that answers the platform's own routes ahead of BentoML's router.
 
 Status codes and bytes are decided here; whatever happens, the body of an answer that is not 2xx is an `ErrorBody`.
-Every other path goes through untouched.
+Every other path goes through untouched, once its caller may have it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from bentos.errors import Refused, error_type, quote, refusal
@@ -24,9 +25,22 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Resource = Callable[[], bytes]
+Headers = Sequence[tuple[bytes, bytes]]
+Resource = Callable[[str], Awaitable[bytes]]
+"""What a GET gives: the JSON for the rest of the path."""
+
+Action = Callable[[bytes], Awaitable[bytes]]
+"""What a POST of a body gives: the JSON of a 202."""
+
+Charge = Callable[[int], None]
+Door = Callable[[str, Headers], Charge | None]
+"""Called with each request's path and headers; raises `Refused` for one that must not pass.
+
+It gives what charges the caller with further payments than the first, and may refuse them.
+"""
 
 JSON = "application/json"
+_JSON_HEADERS = {JSON.encode(), b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
 
 
 class ClientGone(Exception):
@@ -34,52 +48,78 @@ class ClientGone(Exception):
 
 
 class Lane:
-    """`POST /predict`, `POST /predict_batch`, and `GET` of each of `resources`, which give JSON."""
+    """`POST /predict`, `POST /predict_batch` and each of `actions`, `GET` of each of `resources`.
 
-    def __init__(self, app: App, decider: Callable[[], Decider], resources: Mapping[str, Resource]) -> None:
-        self._app = app
-        self._decider = decider
-        self._posts = {"/predict": self._predict, "/predict_batch": self._predict_batch}
-        self._resources = resources
+    A resource whose path ends with a slash has the rest of the path as its argument.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        decider: Callable[[], Decider],
+        resources: Mapping[str, Resource],
+        door: Door,
+        actions: Mapping[str, Action] = MappingProxyType({}),
+    ) -> None:
+        self._app, self._decider, self._door, self._actions = app, decider, door, actions
+        self._resources = {path: given for path, given in resources.items() if not path.endswith("/")}
+        self._below = {path: given for path, given in resources.items() if path.endswith("/")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the lane's own paths, pass the rest on."""
-        path = scope["path"] if scope["type"] == "http" else ""
-        if path in self._posts:
-            await self._answer(scope, send, ("POST",), lambda: self._posts[path](scope, receive))
-        elif path in self._resources:
-            await self._answer(scope, send, ("GET", "HEAD"), lambda: _given(self._resources[path]))
-        else:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
-
-    async def _predict(self, scope: Scope, receive: Receive) -> bytes:
-        decider = self._decider()
-        body = await _body(scope, receive, decider.limits.max_body_bytes)
-        started = time.perf_counter()
-        answer = await decider.predict(read_transaction(body), started)
-        return answer.model_dump_json().encode()
-
-    async def _predict_batch(self, scope: Scope, receive: Receive) -> bytes:
-        decider = self._decider()
-        body = await _body(scope, receive, decider.limits.max_body_bytes)
-        started = time.perf_counter()
-        answer = await decider.predict_batch(read_batch(body, decider.limits), started)
-        return answer.model_dump_json().encode()
-
-    async def _answer(
-        self, scope: Scope, send: Send, methods: tuple[str, ...], work: Callable[[], Awaitable[bytes]]
-    ) -> None:
-        status, headers = 200, dict[str, str]()
+            return
+        status, headers, with_body = 200, dict[str, str](), scope["method"] != "HEAD"
         try:
-            _require_method(scope, methods)
-            body = await work()
+            path = scope["path"]
+            charge = self._door(path, scope["headers"])
+            if path == "/predict":
+                _require_method(scope, ("POST",))
+                body = await self._predict(scope, receive)
+            elif path == "/predict_batch":
+                _require_method(scope, ("POST",))
+                body = await self._predict_batch(scope, receive, charge)
+            elif path in self._actions:
+                _require_method(scope, ("POST",))
+                given = await _body(scope, receive, self._decider().limits.max_body_bytes)
+                status, body = 202, await self._actions[path](given)
+            elif (found := self._resource(path)) is not None:
+                _require_method(scope, ("GET", "HEAD"))
+                body = await found[0](found[1])
+            else:
+                await self._app(scope, receive, send)
+                return
         except ClientGone:
             return
         except Exception as error:
             refused = refusal(error)
             _report(error, refused)
             status, headers, body = refused.status, refused.headers, refused.body()
-        await _send(send, status, headers, body, with_body=scope["method"] != "HEAD")
+        await _send(send, status, headers, body, with_body=with_body)
+
+    def _resource(self, path: str) -> tuple[Resource, str] | None:
+        if path in self._resources:
+            return self._resources[path], ""
+        for prefix, resource in self._below.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return resource, path[len(prefix) :]
+        return None
+
+    async def _predict(self, scope: Scope, receive: Receive) -> bytes:
+        decider = self._decider()
+        body = await _body(scope, receive, decider.limits.max_body_bytes)
+        started = time.perf_counter()
+        return await decider.predict(read_transaction(body), started)
+
+    async def _predict_batch(self, scope: Scope, receive: Receive, charge: Charge | None) -> bytes:
+        decider = self._decider()
+        body = await _body(scope, receive, decider.limits.max_body_bytes)
+        started = time.perf_counter()
+        items = read_batch(body, decider.limits)
+        if charge is not None:
+            charge(len(items) - 1)
+        return await decider.predict_batch(items, started)
 
 
 def _report(error: Exception, refused: Refused) -> None:
@@ -94,25 +134,34 @@ def _report(error: Exception, refused: Refused) -> None:
 def _require_method(scope: Scope, methods: tuple[str, ...]) -> None:
     if scope["method"] not in methods:
         allowed = ", ".join(methods)
-        message = f"{scope['path']} does not take {scope['method']}; use {methods[0]}."
+        message = f"{quote(scope['path'])} does not take {scope['method']}; use {methods[0]}."
         raise Refused(405, "method_not_allowed", message, headers={"allow": allowed})
-
-
-async def _given(resource: Resource) -> bytes:
-    return resource()
 
 
 async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The request's body, no more than `limit` bytes of it ever held; raises `Refused` and `ClientGone`."""
-    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    _require_json(headers)
-    length = headers.get(b"content-length", "0")
-    if not length.isdecimal() or int(length) > limit:
-        raise _too_large(limit)
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit() or int(value) > limit:
+                raise _too_large(limit)
+        elif name == b"content-type":
+            if value not in _JSON_HEADERS:
+                _require_json("content-type", value.decode("latin-1"))
+        elif name == b"content-encoding":
+            _require_plain(value.decode("latin-1"))
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    return await _rest(message, receive, limit)
+
+
+async def _rest(message: Message, receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunk = message.get("body", b"")
@@ -122,21 +171,25 @@ async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
+        message = await receive()
 
 
-def _require_json(headers: Mapping[bytes, str]) -> None:
-    given = headers.get(b"content-type", "").strip() or JSON
-    media, *parameters = (part.strip().lower() for part in given.split(";"))
+def _require_json(field: str, value: str) -> None:
+    media, *parameters = (part.strip().lower() for part in (value.strip() or JSON).split(";"))
     charsets = [p.removeprefix("charset=").strip('"') for p in parameters if p.startswith("charset=")]
-    encoding = headers.get(b"content-encoding", "identity").strip().lower()
     if media != JSON or any(charset not in ("utf-8", "utf8", "us-ascii") for charset in charsets):
-        field, value, rule = "content-type", given, f"must be {JSON} in UTF-8"
-    elif encoding != "identity":
-        field, value, rule = "content-encoding", encoding, "must be left out; send the body plain"
-    else:
-        return
+        raise _unsupported(field, value, f"must be {JSON} in UTF-8")
+
+
+def _require_plain(value: str) -> None:
+    encoding = value.strip().lower()
+    if encoding != "identity":
+        raise _unsupported("content-encoding", encoding, "must be left out; send the body plain")
+
+
+def _unsupported(field: str, value: str, rule: str) -> Refused:
     problem = {"field": field, "value": value, "rule": rule}
-    raise Refused(415, "unsupported_media_type", f"Header {field} is {quote(value)!r}; {rule}.", [problem])
+    return Refused(415, "unsupported_media_type", f"Header {field} is {quote(value)!r}; {rule}.", [problem])
 
 
 def _too_large(limit: int) -> Refused:
@@ -144,7 +197,7 @@ def _too_large(limit: int) -> Refused:
 
 
 async def _send(send: Send, status: int, headers: Mapping[str, str], body: bytes, *, with_body: bool) -> None:
-    lines = {"content-type": JSON, "content-length": str(len(body)), **headers}
-    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines.items()]
+    encoded = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    encoded += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body if with_body else b""})

@@ -1,32 +1,31 @@
-"""The model registry as the service sees it: an alias in MLflow, resolved and fetched over REST, kept in a cache.
+"""The model registry as the service sees it: aliases and tags in MLflow, versions fetched over REST, kept in a cache.
 
 A version is in the cache whole or not at all, and the last one that was served can be found without MLflow.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from bentos.model import MLMODEL_FILE, LoadedModel, ModelFiles, load
+from bentos.model import MLMODEL_FILE, ModelFiles
 from feature_repo.contract import ONNX_FILE
-from feature_repo.settings import Settings
+from feature_repo.parity_sample import PARITY_FILE
 
-logger = logging.getLogger(__name__)
-
-CHAMPION: Literal["champion"] = "champion"
 API = "/api/2.0"
-FILES = (MLMODEL_FILE, ONNX_FILE)
+FILES = (MLMODEL_FILE, ONNX_FILE, PARITY_FILE)
+"""What is fetched of a version. One that lacks some of them is refused when it is loaded, not here."""
+
 ORIGIN_FILE = "origin.json"
 """Beside the model: the artifact address it came from. Every registry counts versions from 1; an address is unique."""
 TIMEOUT_SECONDS = 10.0
@@ -39,6 +38,16 @@ class RegistryUnreachable(ConnectionError):
 class NoModel(LookupError):
     """There is nothing to serve."""
 
+    reason = "absent"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model as MLflow has it now: the version behind each alias, and its tags."""
+
+    aliases: Mapping[str, str]
+    tags: Mapping[str, str]
+
 
 class Registry:
     """One registered model in one MLflow server, and its cache folder."""
@@ -47,22 +56,38 @@ class Registry:
         self.name = name
         self._url = url.rstrip("/")
         self._cache = cache / name
-        self._transport = transport
+        # Polls are seconds apart: a connection kept open would only be one that a restarted server has forgotten.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(base_url=self._url, timeout=TIMEOUT_SECONDS, limits=limits, transport=transport)
+
+    def registered(self) -> Registered:
+        """The model's aliases and tags, in one request; raises as `fetch` does."""
+        found = self._ask("/mlflow/registered-models/get", {"name": self.name})["registered_model"]
+        return Registered(
+            aliases={one["alias"]: str(one["version"]) for one in found.get("aliases", ())},
+            tags={one["key"]: one.get("value", "") for one in found.get("tags", ())},
+        )
 
     def fetch(self, alias: str) -> ModelFiles:
         """The version behind an alias, downloaded unless it is in the cache.
 
         Raises `RegistryUnreachable`, or `NoModel` where the registry answers that there is no such alias.
         """
-        with httpx.Client(base_url=self._url, timeout=TIMEOUT_SECONDS, transport=self._transport) as client:
-            asked = {"name": self.name, "alias": alias}
-            version = self._get(client, "/mlflow/registered-models/alias", asked).json()["model_version"]["version"]
-            asked = {"name": self.name, "version": version}
-            address = self._get(client, "/mlflow/model-versions/get-download-uri", asked).json()["artifact_uri"]
-            folder = self._cache / version
-            if _origin(folder) != address:
-                self._download(client, address, folder)
+        asked = {"name": self.name, "alias": alias}
+        return self.version(self._ask("/mlflow/registered-models/alias", asked)["model_version"]["version"])
+
+    def version(self, version: str) -> ModelFiles:
+        """A version's files, downloaded unless they are in the cache; raises as `fetch` does."""
+        asked = {"name": self.name, "version": version}
+        address = self._ask("/mlflow/model-versions/get-download-uri", asked)["artifact_uri"]
+        folder = self._cache / version
+        if _origin(folder) != address or not all((folder / file).exists() for file in FILES):
+            self._download(address, folder)
         return ModelFiles(self.name, version, folder, "registry")
+
+    def close(self) -> None:
+        """End the connections."""
+        self._client.close()
 
     def last_served(self, alias: str) -> ModelFiles:
         """The version that was last served under an alias; raises `NoModel` where the cache has none."""
@@ -82,9 +107,15 @@ class Registry:
     def _mark(self, alias: str) -> Path:
         return self._cache / f"{alias}.json"
 
-    def _get(self, client: httpx.Client, path: str, params: dict[str, str] | None = None) -> httpx.Response:
+    def _ask(self, path: str, params: dict[str, str]) -> Any:
         try:
-            response = client.get(API + path, params=params)
+            return self._get(path, params).json()
+        except ValueError as error:
+            raise RegistryUnreachable(f"What answers at {self._url} is no MLflow: {path} gives no JSON.") from error
+
+    def _get(self, path: str, params: dict[str, str] | None = None) -> httpx.Response:
+        try:
+            response = self._client.get(API + path, params=params)
         except httpx.HTTPError as error:
             raise RegistryUnreachable(
                 f"MLflow at {self._url} does not answer: {error or type(error).__name__}."
@@ -98,7 +129,7 @@ class Registry:
             raise RegistryUnreachable(f"MLflow at {self._url} answers {response.status_code}: {_message(response)}")
         return response
 
-    def _download(self, client: httpx.Client, address: str, folder: Path) -> None:
+    def _download(self, address: str, folder: Path) -> None:
         parts = urlsplit(address)
         if parts.scheme != "mlflow-artifacts":
             raise NoModel(
@@ -108,39 +139,15 @@ class Registry:
         self._cache.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self._cache))
         try:
-            for file in FILES:
-                path = f"/mlflow-artifacts/artifacts{parts.path.rstrip('/')}/{file}"
-                (unfinished / file).write_bytes(self._get(client, path).content)
+            artifacts, path = "/mlflow-artifacts/artifacts", parts.path.rstrip("/")
+            # Asked for a file that isn't there, MLflow answers as if it were out of order itself.
+            there = {one["path"] for one in self._ask(artifacts, {"path": path.lstrip("/")}).get("files", ())}
+            for file in (file for file in FILES if file in there):
+                (unfinished / file).write_bytes(self._get(f"{artifacts}{path}/{file}").content)
             (unfinished / ORIGIN_FILE).write_text(json.dumps({"address": address}))
             _move(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def champion(settings: Settings, feature_service: str, columns: Sequence[str]) -> LoadedModel:
-    """The model to serve: the registry's champion, or the last one served where the registry is out of reach.
-
-    Raises `NoModel`, or what `bentos.model.load` raises: a champion that does not fit the code is never passed over.
-    """
-    registry = Registry(settings.mlflow_url, settings.model_name, settings.home / "models")
-    try:
-        files = registry.fetch(CHAMPION)
-    except RegistryUnreachable as error:
-        try:
-            files = registry.last_served(CHAMPION)
-        except NoModel as nothing:
-            raise NoModel(f"{error} {nothing} Start MLflow, or set FRAUD_MLFLOW_URL to where it is.") from error
-        logger.warning("%s Serving version %s from the cache, the last one served.", error, files.version)
-    model = load(
-        files,
-        role=CHAMPION,
-        feature_service=feature_service,
-        columns=columns,
-        review_threshold=settings.review_threshold,
-        now=datetime.now(UTC),
-    )
-    registry.remember(files, CHAMPION)
-    return model
 
 
 def _message(response: httpx.Response) -> str:
@@ -158,9 +165,14 @@ def _origin(folder: Path) -> Any:
 
 
 def _move(unfinished: Path, folder: Path) -> None:
-    """Put a complete folder in its place; one that another process has just put there is replaced by its equal."""
+    """Put a complete folder in its place; one that another process has just put there is its equal."""
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
-        folder.rename(old / folder.name)
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(old / folder.name)
         shutil.rmtree(old, ignore_errors=True)
-    unfinished.rename(folder)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if _origin(folder) != _origin(unfinished):
+            raise

@@ -1,65 +1,53 @@
-"""From vectors to decisions. Pure: no clock, no store, no setting; one model decides one batch."""
+"""From vectors to decisions and answers. Pure: no clock, no store, no setting."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+
+import msgspec
 
 from bentos.answers import Answer, DegradedCause
-from bentos.features import FeatureRows, Floats32
+from bentos.features import Floats32
 from bentos.model import LoadedModel
+from bentos.payments import Asked
+from bentos.reasons import Reason
 from feature_repo.contract import Decision, ModelContract, RiskLevel
-from feature_repo.schema import Transaction
+
+NO_STORED_FEATURES: tuple[DegradedCause, ...] = ("features_unavailable", "model_failed")
+"""Causes for which a payment is decided on what it says itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scored:
     """A payment, the vector the model saw (float32, one row) and what follows from it."""
 
-    transaction: Transaction
+    asked: Asked
     vector: Floats32
+    model: LoadedModel
     feature_age_seconds: float | None
     probability: float
     decision: Decision
     risk_level: RiskLevel
-    confidence: float
     degraded_cause: DegradedCause | None
+    reasons: list[Reason]
 
 
-def score(model: LoadedModel, transactions: Sequence[Transaction], features: FeatureRows) -> list[Scored]:
-    """Decide each transaction on its row of features, in one run of the model.
+def decide(
+    contract: ModelContract, probability: float, cause: DegradedCause | None, amount: float, review_from: float
+) -> tuple[Decision, RiskLevel]:
+    """The decision and risk level of a score.
 
-    Raises `bentos.model.InvalidScore` where the model gives anything but a probability.
+    Without stored features the score knows nothing of the card: from the amount `review_from` on such a payment is at
+    least reviewed, and below it at most.
     """
-    probabilities = model.score(features.vectors).tolist()
-    rows = zip(transactions, features.vectors, features.ages, features.incomplete, probabilities, strict=True)
-    return [_scored(model.contract, *row) for row in rows]
-
-
-def _scored(
-    contract: ModelContract,
-    transaction: Transaction,
-    vector: Floats32,
-    age: float | None,
-    incomplete: bool,
-    probability: float,
-) -> Scored:
-    decision, risk_level = contract.decide(probability)
-    return Scored(
-        transaction=transaction,
-        vector=vector,
-        feature_age_seconds=age,
-        probability=probability,
-        decision=decision,
-        risk_level=risk_level,
-        confidence=confidence(contract, probability),
-        degraded_cause="incomplete_features" if incomplete else None,
-    )
+    decision, risk = contract.decide(probability)
+    if cause in NO_STORED_FEATURES and (decision == "decline" if amount < review_from else decision == "approve"):
+        return "review", "medium"
+    return decision, risk
 
 
 def confidence(contract: ModelContract, probability: float) -> float:
-    """How far the probability is from the nearest threshold at which the decision would change, in [0, 1].
+    """How far the probability is from the nearest threshold at which the model's decision would change, in [0, 1].
 
     The distance is a share of the largest one possible within the same decision: 0 at the threshold, 1 at either end of
     the scale and in the middle of `review`. A decision that no score can leave has 1.
@@ -77,20 +65,48 @@ def confidence(contract: ModelContract, probability: float) -> float:
     return min(distance / farthest, 1.0) if farthest > 0.0 else 1.0
 
 
-def answer(scored: Scored, model: LoadedModel, decided_at: datetime, latency_ms: float) -> Answer:
-    """The answer to a scored payment."""
-    return Answer(
-        transaction_id=scored.transaction.transaction_id,
-        fraud_probability=scored.probability,
-        decision=scored.decision,
-        risk_level=scored.risk_level,
-        confidence=scored.confidence,
-        model_name=model.name,
-        model_version=model.version,
-        model_role=model.role,
-        feature_age_seconds=scored.feature_age_seconds,
-        degraded=scored.degraded_cause is not None,
-        degraded_cause=scored.degraded_cause,
-        latency_ms=latency_ms,
-        timestamp=decided_at,
+class _AnswerLine(msgspec.Struct, gc=False):
+    """`Answer` as it is written: the same fields in the same order, in a tenth of the time."""
+
+    transaction_id: str
+    fraud_probability: float
+    decision: str
+    risk_level: str
+    confidence: float
+    reasons: list[Reason]
+    model_name: str
+    model_version: str
+    model_role: str
+    feature_age_seconds: float | None
+    degraded: bool
+    degraded_cause: str | None
+    latency_ms: float
+    timestamp: str
+
+
+if _AnswerLine.__struct_fields__ != tuple(Answer.model_fields):
+    raise TypeError("`_AnswerLine` and `bentos.answers.Answer` have different fields.")
+
+_encode = msgspec.json.Encoder().encode
+
+
+def answer(scored: Scored, decided_at: str, latency_ms: float) -> bytes:
+    """The JSON of a `bentos.answers.Answer`; `decided_at` is RFC 3339 in UTC."""
+    return _encode(
+        _AnswerLine(
+            scored.asked.payment.transaction_id,
+            scored.probability,
+            scored.decision,
+            scored.risk_level,
+            confidence(scored.model.contract, scored.probability),
+            scored.reasons,
+            scored.model.name,
+            scored.model.version,
+            scored.model.role,
+            scored.feature_age_seconds,
+            scored.degraded_cause is not None,
+            scored.degraded_cause,
+            latency_ms,
+            decided_at,
+        )
     )

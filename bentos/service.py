@@ -11,32 +11,48 @@ import os
 import signal
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 import bentoml
 import orjson
 
+from bentos.access import Access
 from bentos.answers import Answer, BatchAnswer
 from bentos.compiled import CompiledReader, NotCompilable
-from bentos.decisions import RedisDecisionLog
-from bentos.errors import Unavailable
-from bentos.features import FeatureReader, UnknownFeatureService
+from bentos.cors import Cors, CrossOrigin
+from bentos.decisions import Conflicts, DecisionLog, RedisDecisionLog
+from bentos.docs_page import DocsPage
+from bentos.explaining import Explainers
+from bentos.features import UnknownFeatureService
+from bentos.feedback_desk import FeedbackDesk
 from bentos.gate import Gate
 from bentos.intake import Limits
-from bentos.lane import Lane
+from bentos.journal import Journal
+from bentos.journaled import JournaledLog
+from bentos.judging import Judge
+from bentos.key_file import Insecure
+from bentos.key_watch import check_exposure, listening_host, open_access
+from bentos.lane import App, Charge, Headers, Lane
 from bentos.model import InvalidModel
+from bentos.online import OnlineFeatures
 from bentos.openapi import amended
-from bentos.registry import NoModel, champion
+from bentos.payments import asked
+from bentos.records import Records
+from bentos.registry import NoModel
+from bentos.rollout import Models
 from feature_repo.contract import ContractMismatch
 from feature_repo.schema import Transaction
 from feature_repo.settings import Settings, settings
+from feature_repo.vector import FALLBACK_SERVICE
+from monitoring.privacy import keep_logs_private
 
 logger = logging.getLogger("bentoml.service.tollgate")
 
 TIMEOUT_SECONDS = 5
 """BentoML's own limit for a request, well above what the parts behind it may take. Its timers are never cancelled."""
 
-REFUSALS = (ContractMismatch, InvalidModel, NoModel, NotCompilable, UnknownFeatureService)
+REFUSALS = (ContractMismatch, Insecure, InvalidModel, NoModel, NotCompilable, UnknownFeatureService)
 """Why a service is not started, each saying what to do; any other error is a fault, with its traceback."""
 
 DESCRIPTION = "Card payments in, decisions on record out."
@@ -48,6 +64,7 @@ class StartRefused(RuntimeError):
 
 @bentoml.service(
     name="tollgate",
+    workers=settings().workers,
     traffic={"timeout": TIMEOUT_SECONDS},
     tracing={"excluded_urls": ".*"},
     logging={"access": {"enabled": False}},
@@ -67,38 +84,77 @@ class TollgateService:
             raise
 
     def _open(self, current: Settings) -> None:
-        reader = CompiledReader(current)
-        model = champion(current, reader.feature_service, reader.columns)
-        self.log = RedisDecisionLog(current)
-        self.gate = Gate(model, reader, self.log, Limits.of(current), _utc_now)
-        _warm_up(reader)
+        keep_logs_private()
+        check_exposure(current, listening_host(current))
+        self.cors = Cors(current.cors_origins)
+        self.access, self.keys = open_access(current, current.workers)
+        reader, alone = CompiledReader(current), CompiledReader(current, FALLBACK_SERVICE)
+        self.reasons = Explainers(current.reasons)
+        self.models = Models(current, reader.columns, alone.columns, prepare=self.reasons.prepare)
+        self.models.open()
+        self.online = OnlineFeatures(reader, current)
+        log: DecisionLog = RedisDecisionLog(current)
+        if current.decision_log == "kafka":
+            log = _kafka_log(current)
+        self.log = JournaledLog(log, Journal(current.home / "journal.db"), Conflicts(current))
+        judge = Judge(alone, self.models.guard, self.reasons, current.degraded_review_from)
+        self.gate = Gate(
+            judge,
+            lambda: self.models.lineup,
+            self.models.card,
+            self.online,
+            self.log,
+            Limits.of(current),
+            _utc_now,
+            self.models.shadow,
+        )
+        columns = {reader.feature_service: reader.columns, alone.feature_service: alone.columns}
+        self.desk = FeedbackDesk(current, self.log, self.gate.limits, _utc_now)
+        self.records = Records(self.log, columns, current)
+
+    @bentoml.on_startup
+    async def begin(self) -> None:
+        """Connect, and compute once: no payment should wait for what the first one does."""
+        if not await self.online.open():
+            logger.warning("Redis does not answer. Payments are decided on what they say themselves until it does.")
+        await self.log.start()
+        self.gate.warm_up()
         gc.collect()
         gc.freeze()  # what start-up left is never garbage: later collections need not walk it
-        logger.info("Serving %s version %s from the %s.", model.name, model.version, model.source)
 
     @bentoml.api
     async def predict(self, transaction: Transaction, /) -> Answer:
         """Decide one card payment. Unknown cards and merchants are decided too, on what the payment itself says."""
-        return await self.gate.predict(transaction, time.perf_counter())
+        return Answer.model_validate_json(await self.gate.predict(asked(transaction), time.perf_counter()))
 
     @bentoml.api
     async def predict_batch(self, transactions: list[Transaction]) -> BatchAnswer:
         """Decide up to 1,000 payments (FRAUD_MAX_BATCH), in the order sent: an answer or an error for each."""
-        return await self.gate.predict_batch(transactions, time.perf_counter())
+        payments = [asked(transaction) for transaction in transactions]
+        return BatchAnswer.model_validate_json(await self.gate.predict_batch(payments, time.perf_counter()))
 
     @bentoml.on_shutdown
-    def close(self) -> None:
+    async def close(self) -> None:
         """Finish the decisions under way."""
-        self.gate.close()
-        self.log.close()
+        await self.gate.close()
+        self.desk.close()
+        self.models.close()
+        if self.keys is not None:
+            self.keys.close()
 
-    def __is_ready__(self) -> bool:
-        """A model is loaded, or there would be no instance; what is left is Redis."""
-        return self.gate.ready()
+    async def __is_ready__(self) -> bool:
+        """A model is loaded, or there would be no instance; what is left is where decisions and features lie."""
+        return await self.gate.ready()
 
 
 _exposed = cast(Any, TollgateService)
 """The decorator has made a BentoML `Service` of the class, which only the types don't show."""
+
+
+def _kafka_log(current: Settings) -> DecisionLog:
+    from bentos.kafka_log import KafkaDecisionLog  # its client is no part of an image whose log is Redis
+
+    return KafkaDecisionLog(current)
 
 
 def _utc_now() -> datetime:
@@ -110,21 +166,33 @@ def _gate() -> Gate:
     return gate
 
 
-def _card() -> bytes:
+async def _card(_: str) -> bytes:
     return _gate().card().model_dump_json().encode()
 
 
-def _document() -> bytes:
+async def _document(_: str) -> bytes:
     return orjson.dumps(amended(_exposed.openapi_spec.asdict(), DESCRIPTION))
 
 
-def _warm_up(reader: FeatureReader) -> None:
-    """Read once: the first read plans the query and compiles the window maths, which no payment should wait for."""
-    nobody = Transaction(transaction_id="-", timestamp=_utc_now(), card_id="-", merchant_id="-", amount=1.0)
-    try:
-        reader.read([nobody])
-    except Unavailable as error:
-        logger.warning("%s Not ready until it does.", error)
+async def _decision(rest: str) -> bytes:
+    records: Records = bentoml.get_current_service().records
+    return await records.get(rest)
+
+
+async def _feedback(body: bytes) -> bytes:
+    desk: FeedbackDesk = bentoml.get_current_service().desk
+    return await desk.take(body)
+
+
+def _door(path: str, headers: Headers) -> Charge | None:
+    access: Access = bentoml.get_current_service().access
+    caller = access.admit(path, headers)
+    return None if caller is None else partial(access.charge, caller)
+
+
+def _cors() -> Cors:
+    cors: Cors = bentoml.get_current_service().cors
+    return cors
 
 
 def _stop_supervisor() -> None:
@@ -133,4 +201,20 @@ def _stop_supervisor() -> None:
         os.kill(os.getppid(), signal.SIGTERM)
 
 
-_exposed.add_asgi_middleware(Lane, decider=_gate, resources={"/model": _card, "/docs.json": _document})
+class _Fronted(type(_exposed)):  # type: ignore[misc]
+    """BentoML's service with the lane in front of all of it.
+
+    `add_asgi_middleware` would put the lane behind BentoML's own metrics, tracing and time-out, which cost a payment as
+    much as its features do and know less of it than the lane.
+    """
+
+    __slots__ = ()
+
+    def to_asgi(self, is_main: bool = True) -> App:
+        behind = DocsPage(super().to_asgi(is_main=is_main))
+        resources = {"/model": _card, "/docs.json": _document, "/decisions/": _decision}
+        lane = Lane(behind, decider=_gate, resources=resources, door=_door, actions={"/feedback": _feedback})
+        return CrossOrigin(lane, _cors) if settings().cors_origins else lane
+
+
+_exposed.__class__ = _Fronted

@@ -1,15 +1,18 @@
 """The decision log as it lies in a Redis Stream: how an entry is written, and how the log is read back.
 
-One entry per decision, append-only; the vector is kept bit for bit. The service writes, audits and drift jobs read.
+One entry per decision, append-only: the payment, the vector bit for bit, and the answer byte for byte as it was sent.
+The service writes; audits, replays, drift jobs and the sink read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import redis
@@ -20,69 +23,122 @@ from feature_repo.schema import Transaction, parse_json
 PAGE = 1_000
 """Entries read back in one round trip."""
 
+FIELDS = (b"request", b"vector", b"answer", b"service")
+"""The fields of an entry, in their order."""
+
 _FLOAT32 = np.dtype("<f4")
+
+
+class Told(msgspec.Struct):
+    """What an answer says, for those who read the log; what it says besides is passed over."""
+
+    transaction_id: str
+    fraud_probability: float
+    decision: str
+    model_name: str
+    model_version: str
+    model_role: str
+    timestamp: datetime
+    risk_level: str = ""
+    feature_age_seconds: float | None = None
+    degraded_cause: str | None = None
+    reasons: list[dict[str, Any]] = []
+
+
+_told = msgspec.json.Decoder(Told).decode
 
 
 @dataclass(frozen=True)
 class LoggedDecision:
-    """One entry. `request` is the transaction's JSON; `vector` float32 (columns,) as the model saw it.
+    """One entry. `request` is the payment's JSON; `vector` float32 (columns,) as the model saw it.
 
-    `entry` is its identifier in the stream, empty before it has one.
+    `answer` is the answer's JSON, `feature_service` names the columns of the vector, `entry` is the identifier in the
+    stream.
     """
 
     entry: str
     request: bytes
     vector: npt.NDArray[np.float32]
+    answer: bytes
     feature_service: str
-    model_name: str
-    model_version: str
-    model_role: str
-    probability: float
-    decision: Decision
-    feature_age_seconds: float | None
-    decided_at: datetime
 
-    @property
+    @cached_property
+    def told(self) -> Told:
+        """The answer, read."""
+        return _told(self.answer)
+
+    @cached_property
     def transaction(self) -> Transaction:
         """The transaction that was decided."""
         return parse_json(self.request, subject=f"of decision {self.entry}")
 
+    @property
+    def transaction_id(self) -> str:
+        """The payment's identifier."""
+        return self.told.transaction_id
 
-def encode(decision: LoggedDecision) -> dict[str, str | bytes]:
-    """A decision as the fields of a stream entry; a null has no field."""
-    fields: dict[str, str | bytes] = {
-        "request": decision.request,
-        "vector": decision.vector.astype(_FLOAT32).tobytes(),
-        "feature_service": decision.feature_service,
-        "model_name": decision.model_name,
-        "model_version": decision.model_version,
-        "model_role": decision.model_role,
-        "probability": repr(decision.probability),
-        "decision": decision.decision,
-        "decided_at": decision.decided_at.isoformat(),
-    }
-    if decision.feature_age_seconds is not None:
-        fields["feature_age_seconds"] = repr(decision.feature_age_seconds)
-    return fields
+    @property
+    def probability(self) -> float:
+        """The model's score."""
+        return self.told.fraud_probability
+
+    @property
+    def decision(self) -> Decision:
+        """What was decided."""
+        return cast(Decision, self.told.decision)
+
+    @property
+    def model_name(self) -> str:
+        """The registered model that decided."""
+        return self.told.model_name
+
+    @property
+    def model_version(self) -> str:
+        """Its version."""
+        return self.told.model_version
+
+    @property
+    def model_role(self) -> str:
+        """The part it played: champion, challenger or fallback."""
+        return self.told.model_role
+
+    @property
+    def feature_age_seconds(self) -> float | None:
+        """The age that the answer gave."""
+        return self.told.feature_age_seconds
+
+    @property
+    def degraded_cause(self) -> str | None:
+        """Why the decision was made on less than the full input; null where it was not."""
+        return self.told.degraded_cause
+
+    @property
+    def reasons(self) -> list[dict[str, Any]]:
+        """The reasons that the answer gave."""
+        return self.told.reasons
+
+    @property
+    def decided_at(self) -> datetime:
+        """The instant of the decision, UTC."""
+        return self.told.timestamp
 
 
-def decode(entry: str, fields: dict[bytes, bytes]) -> LoggedDecision:
+def encode(
+    request: bytes, vector: npt.NDArray[np.float32], answer: bytes, feature_service: str
+) -> tuple[bytes, bytes, bytes, bytes]:
+    """The values of an entry's `FIELDS`."""
+    return request, vector.astype(_FLOAT32, copy=False).tobytes(), answer, feature_service.encode()
+
+
+def decode(entry: str, fields: Mapping[bytes, bytes]) -> LoggedDecision:
     """The inverse of `encode`."""
-    text = {name.decode(): value.decode() for name, value in fields.items() if name not in (b"vector", b"request")}
-    age = text.get("feature_age_seconds")
-    return LoggedDecision(
-        entry=entry,
-        request=fields[b"request"],
-        vector=np.frombuffer(fields[b"vector"], _FLOAT32),
-        feature_service=text["feature_service"],
-        model_name=text["model_name"],
-        model_version=text["model_version"],
-        model_role=text["model_role"],
-        probability=float(text["probability"]),
-        decision=cast(Decision, text["decision"]),
-        feature_age_seconds=None if age is None else float(age),
-        decided_at=datetime.fromisoformat(text["decided_at"]),
-    )
+    request, vector, answer, service = (fields[name] for name in FIELDS)
+    return LoggedDecision(entry, request, np.frombuffer(vector, _FLOAT32), answer, service.decode())
+
+
+def claim_key(stream: str, transaction_id: str) -> str:
+    """The key that says a payment has been decided; in Redis Cluster it lies beside the stream."""
+    return f"{{{stream}}}:{transaction_id}"
 
 
 def read_decisions(redis_url: str, stream: str) -> Iterator[LoggedDecision]:

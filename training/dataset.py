@@ -13,6 +13,7 @@ import pandas as pd
 from feature_repo import sources
 from feature_repo.historical import KEYS, REQUEST, vectors
 from feature_repo.settings import Settings
+from monitoring.labels import known_labels
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,8 @@ def training_set(store: Any, current: Settings, begin: datetime, end: datetime) 
     source = store.get_data_source("transactions")
     wanted = [*KEYS, *REQUEST, "timestamp"]
     transactions = sources.read(source, current.offline_path, wanted, begin, end).to_pandas()
-    labels = sources.read(store.get_data_source("labels"), current.offline_path, ["transaction_id", "is_fraud"])
-    rows = transactions.drop_duplicates("transaction_id").merge(
-        labels.to_pandas().drop_duplicates("transaction_id", keep="last"), on="transaction_id", validate="one_to_one"
-    )
+    labels = known_labels(store, current)
+    rows = transactions.drop_duplicates("transaction_id").merge(labels, on="transaction_id", validate="one_to_one")
     rows = rows.sort_values(["timestamp", "transaction_id"], ignore_index=True)
     if rows.empty:
         raise LookupError(f"No labelled transaction lies in [{begin:%F}, {end:%F}). Load history that covers it.")

@@ -1,4 +1,4 @@
-"""One round of training: every candidate on the same rows, the best registered as champion.
+"""One round of training: every candidate on the same rows, the best registered as champion, its fallback beside it.
 
 The candidates are compared, and the thresholds set, on an earlier fold; the test days are looked at once, for the
 report. `python -m training.train --train-start 2018-07-25 --train-days 7 --delay-days 7 --test-days 7`
@@ -22,15 +22,17 @@ from rich.console import Console
 
 from feature_repo import sources
 from feature_repo.contract import ModelContract
+from feature_repo.parity_sample import ParitySample
 from feature_repo.settings import Settings, settings
 from feature_repo.store import feature_store
-from feature_repo.vector import FEATURE_SERVICE
-from training import registry
+from feature_repo.vector import FALLBACK_SERVICE, FEATURE_SERVICE
+from training import evidence, registry
 from training.dataset import TrainingSet, training_set
 from training.evaluate import Scores, metrics_of, thresholds
 from training.export import Parity, check_parity, to_onnx
 from training.models import CANDIDATES
 from training.plots import figures, importance
+from training.request_model import ALGORITHM, request_columns, request_only
 from training.split import Protocol, default_protocol
 
 CHOSEN_BY = ("auc_roc", "average_precision", "card_precision_100")
@@ -55,12 +57,13 @@ class Fitted:
     test: dict[str, float]
     test_scores: Scores
     parity: Parity
+    sample: ParitySample
     seconds: float
 
 
 @dataclass(frozen=True)
 class Round:
-    """The outcome of a round: every candidate, the champion, and its registered version."""
+    """The outcome of a round: every candidate, the champion, its registered version, and likewise the fallback."""
 
     protocol: Protocol
     fitted: dict[str, Fitted]
@@ -68,13 +71,15 @@ class Round:
     version: str
     test: TrainingSet
     train_rows: int
+    fallback: Fitted
+    fallback_version: str
 
 
 def _scores(model: Any, vectors: npt.NDArray[np.float32]) -> Scores:
     return np.asarray(model.predict_proba(vectors)[:, 1], np.float64)
 
 
-def fit(name: str, data: TrainingSet, protocol: Protocol) -> Fitted:
+def fit(name: str, data: TrainingSet, protocol: Protocol, feature_service: str = FEATURE_SERVICE) -> Fitted:
     """Fit one candidate twice: on the earlier fold to judge it and set its thresholds, then on the training days."""
     began = time.perf_counter()
     fold = protocol.earlier()
@@ -85,13 +90,13 @@ def fit(name: str, data: TrainingSet, protocol: Protocol) -> Fitted:
     train, test = data.where(protocol.train(data.rows)), data.where(protocol.test(data.rows))
     model = CANDIDATES[name](data.columns).fit(train.vectors, train.rows["is_fraud"])
     scores = _scores(model, test.vectors)
-    graph = to_onnx(model, len(data.columns))
+    graph = to_onnx(model, len(data.columns), train.vectors)
     return Fitted(
         name=name,
         model=model,
         graph=graph,
         contract=ModelContract(
-            feature_service=FEATURE_SERVICE,
+            feature_service=feature_service,
             columns=data.columns,
             review_from=cuts[0],
             decline_from=cuts[1],
@@ -102,6 +107,7 @@ def fit(name: str, data: TrainingSet, protocol: Protocol) -> Fitted:
         test=metrics_of(test.rows, scores),
         test_scores=scores,
         parity=check_parity(graph, test.vectors, scores, cuts),
+        sample=evidence.sample(graph, test, scores),
         seconds=time.perf_counter() - began,
     )
 
@@ -109,11 +115,14 @@ def fit(name: str, data: TrainingSet, protocol: Protocol) -> Fitted:
 def run(
     current: Settings, dataset: str, protocol: Protocol, data: TrainingSet, progress: Callable[[str], None] = print
 ) -> Round:
-    """Fit every candidate, log each as a run, register the best by the earlier fold as `champion`."""
+    """Fit every candidate, log each as a run, register the best by the earlier fold as `champion`, and the fallback."""
     fitted: dict[str, Fitted] = {}
     for name in CANDIDATES:
         progress(f"fitting {name}")
         fitted[name] = fit(name, data, protocol)
+    progress("fitting the model over the request alone")
+    alone = request_only(data, request_columns(feature_store(current)))
+    fallback = fit(ALGORITHM, alone, protocol, FALLBACK_SERVICE)
     champion = choose({name: candidate.chosen_on for name, candidate in fitted.items()})
     test = data.where(protocol.test(data.rows))
     train_rows = int(protocol.train(data.rows).sum())
@@ -132,9 +141,14 @@ def run(
                 | {"fit_seconds": candidate.seconds, "onnx_largest_difference": candidate.parity.largest_difference},
                 pictures=pictures | ({"importance.png": bars} if bars else {}),
             )
-        best = fitted[champion]
-        version = log.register(best.graph, best.contract, test.vectors[:5])
-    return Round(protocol, fitted, champion, version, test, train_rows)
+        log.metrics({f"request_only_{k}": v for k, v in fallback.test.items()})
+        fallback_version = _register(log, current.fallback_model_name, fallback)
+        version = _register(log, current.model_name, fitted[champion])
+    return Round(protocol, fitted, champion, version, test, train_rows, fallback, fallback_version)
+
+
+def _register(log: registry.TrainingLog, name: str, best: Fitted) -> str:
+    return log.register(name, best.graph, best.contract, best.sample)
 
 
 def choose(metrics: dict[str, dict[str, float]]) -> str:
@@ -172,8 +186,9 @@ def main() -> None:
         protocol = default_protocol(arguments.dataset, pd.Series(stamps))
     data = training_set(store, current, protocol.earlier().train_start, protocol.test_end)
     outcome = run(current, arguments.dataset, protocol, data, lambda text: console.print(f"… {text}"))
-    report = {"champion": outcome.champion, "version": outcome.version}
+    report = {"champion": outcome.champion, "version": outcome.version, "fallback_version": outcome.fallback_version}
     report["models"] = {name: candidate.test for name, candidate in outcome.fitted.items()}  # type: ignore[assignment]
+    report["fallback"] = outcome.fallback.test  # type: ignore[assignment]
     console.print_json(json.dumps(report))
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2))

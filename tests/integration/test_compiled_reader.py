@@ -15,6 +15,7 @@ from redis import Redis
 from bentos.compiled import CompiledReader
 from bentos.errors import Unavailable
 from bentos.features import FeastReader
+from bentos.payments import Asked, asked
 from feature_repo.online import online_rows
 from feature_repo.schema import Transaction
 from feature_repo.settings import Settings
@@ -70,7 +71,7 @@ def current(redis_server: str, tmp_path: Path) -> Settings:
     return settings
 
 
-def payments() -> list[Transaction]:
+def payments() -> list[Asked]:
     made = []
     for n, card in enumerate([*CARDS, "nobody"]):
         for m, merchant in enumerate([*MERCHANTS, "nowhere"]):
@@ -86,7 +87,7 @@ def payments() -> list[Transaction]:
                     channel=[None, "pos", "online"][n % 3],
                 )
             )
-    return made
+    return [asked(one) for one in made]
 
 
 def test_it_reads_what_feast_reads_for_stored_missing_and_null_features(current: Settings) -> None:

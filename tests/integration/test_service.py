@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from bentos.features import FeastReader
+from bentos.payments import asked
 from feature_repo.contract import ModelContract
 from feature_repo.online_states import OnlineStates
 from feature_repo.schema import Transaction, parse
@@ -31,11 +33,13 @@ from tests import tiny_model
 NOW = datetime.now(UTC).replace(microsecond=0)
 LAST_PAYMENT = NOW - timedelta(seconds=90)
 MINUTE = 60_000_000
-VOLATILE = {"latency_ms": 0, "timestamp": ""}
+VOLATILE = {"latency_ms": 0, "timestamp": "", "transaction_id": ""}
+numbers = itertools.count()
 
 
 def fields(**changed: Any) -> dict[str, Any]:
-    given = {"transaction_id": "t1", "timestamp": NOW.isoformat(), "card_id": "busy", "merchant_id": "shop"}
+    given = {"transaction_id": f"t{next(numbers)}", "timestamp": NOW.isoformat()}
+    given |= {"card_id": "busy", "merchant_id": "shop"}
     return (
         given | {"amount": 250.0, "merchant_category": "space tourism", "country": "GB", "channel": "online"} | changed
     )
@@ -97,20 +101,23 @@ def sample(client: httpx.Client, line: str) -> float:
 
 def test_a_payment_is_decided_and_on_record_with_the_vector_the_model_saw(platform: Platform, client: httpx.Client):
     before = len(decisions(platform.settings))
-    told = client.post("/predict", json=fields()).json()
+    sent = fields()
+    answer = client.post("/predict", json=sent)
+    told = answer.json()
     (logged,) = decisions(platform.settings)[before:]
+    assert logged.answer == answer.content
     assert told["decision"] == "review"
     assert told["fraud_probability"] == pytest.approx(1 / (1 + np.exp(-0.5)), abs=1e-6)
     assert told["feature_age_seconds"] == 90.0
     assert (told["degraded"], told["degraded_cause"], told["model_role"]) == (False, None, "champion")
-    assert logged.transaction == parse(fields())
+    assert logged.transaction == parse(sent)
     assert logged.probability == told["fraud_probability"]
     assert logged.model_version == told["model_version"]
     assert logged.decided_at == datetime.fromisoformat(told["timestamp"])
     assert logged.feature_age_seconds == 90.0
 
     recomputed = FeastReader(platform.settings)
-    assert logged.vector.tobytes() == recomputed.read([logged.transaction]).vectors[0].tobytes()
+    assert logged.vector.tobytes() == recomputed.read([asked(logged.transaction)]).vectors[0].tobytes()
     seen = dict(zip(recomputed.columns, logged.vector.tolist(), strict=True))
     assert (seen["amount"], seen["card_count_1h"], seen["card_sum_amount_1h"]) == (250.0, 3.0, 30.0)
     assert np.isnan(seen["merchant_seconds_since_last"])
@@ -124,7 +131,8 @@ def test_a_batch_is_answered_in_order_and_as_each_would_be_alone(platform: Platf
     assert results[3]["error"]["code"] == "invalid_transaction"
     for item, one in zip(items, results, strict=True):
         if "error" not in one:
-            assert client.post("/predict", json=item).json() | VOLATILE == one | VOLATILE
+            alone = client.post("/predict", json=item | {"transaction_id": f"{item['transaction_id']} alone"})
+            assert alone.json() | VOLATILE == one | VOLATILE
 
 
 def test_a_payment_whose_windows_lack_events_is_decided_and_says_so(client: httpx.Client):
@@ -159,19 +167,26 @@ def test_bentomls_own_lane_gives_the_same_bytes(
         service = TollgateService()
     finally:
         settings.cache_clear()
-    payments = [parse(fields()), parse(fields(transaction_id="t2", card_id="new"))]
+    payments = [parse(fields()), parse(fields(card_id="new"))]
 
     async def directly() -> tuple[Any, Any]:
-        return await service.predict(payments[0]), await service.predict_batch(payments)
+        try:
+            await service.begin()
+            return await service.predict(payments[0]), await service.predict_batch(payments)
+        finally:
+            await service.close()
 
-    try:
-        one, many = asyncio.run(directly())
-    finally:
-        service.close()
+    one, many = asyncio.run(directly())
+    body = client.post("/predict", json=json.loads(payments[0].model_dump_json())).content
+    assert one.model_dump_json().encode() == body, "the same payment again gets the bytes that are on record"
     body = client.post("/predict", json=fields()).content
     told = json.loads(body)
     exact = one.model_copy(
-        update={"latency_ms": told["latency_ms"], "timestamp": datetime.fromisoformat(told["timestamp"])}
+        update={
+            "latency_ms": told["latency_ms"],
+            "timestamp": datetime.fromisoformat(told["timestamp"]),
+            "transaction_id": told["transaction_id"],
+        }
     )
     assert exact.model_dump_json().encode() == body
     sent = [json.loads(payment.model_dump_json()) for payment in payments]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ import numpy as np
 import pytest
 import yaml
 
-from bentos import registry as serving
+from bentos.model import LoadedModel
+from bentos.registry import Registry
+from bentos.seats import Seats
 from feature_repo.contract import METADATA_KEY, ContractMismatch, ModelContract
+from feature_repo.parity_sample import ROWS as ROWS_OF_SAMPLE
 from feature_repo.settings import Settings
 from feature_repo.store import apply
-from feature_repo.vector import FEATURE_SERVICE, columns
+from feature_repo.vector import FALLBACK_SERVICE, FEATURE_SERVICE, columns
 from training import backfill, batch, train
 from training.dataset import TrainingSet, training_set
 from training.datasets import synthetic
 from training.models import CANDIDATES
+from training.request_model import request_only
 from training.split import Protocol, default_protocol
 from training.train import Round, choose
 
@@ -42,6 +47,19 @@ class World:
         batch.publish(self.settings, batch.midnights(first, last), data.profiles, "history")
         self.data: TrainingSet = training_set(self.store, self.settings, first, last)
         self.columns = columns(self.store.get_feature_service(FEATURE_SERVICE))
+        self.request_columns = columns(self.store.get_feature_service(FALLBACK_SERVICE))
+
+    def seats(self, ordered: Sequence[str] | None = None) -> Seats:
+        """The models as the service would seat them now, over these columns."""
+        wanted = (self.columns if ordered is None else ordered, self.request_columns)
+        seats = Seats(self.settings, *wanted, prepare=lambda model: None, now=lambda: datetime.now(UTC))
+        seats.take()
+        return seats
+
+    def champion(self) -> LoadedModel:
+        found = self.seats().champion.model
+        assert found is not None
+        return found
 
     def train(self) -> Round:
         return train.run(self.settings, "synthetic", self.protocol, self.data, lambda _: None)
@@ -113,9 +131,7 @@ def test_the_registered_champion_promises_the_code_s_columns(world: World, outco
     alias = {"name": world.settings.model_name, "alias": "champion"}
     version = world.mlflow("registered-models/alias", **alias)["model_version"]
     assert version["version"] == outcome.version
-    files = serving.Registry(world.settings.mlflow_url, world.settings.model_name, world.settings.home).fetch(
-        "champion"
-    )
+    files = Registry(world.settings.mlflow_url, world.settings.model_name, world.settings.home).fetch("champion")
     document = yaml.safe_load((files.folder / "MLmodel").read_text())
     promised = ModelContract.model_validate(document["metadata"][METADATA_KEY])
     assert promised.columns == world.columns == outcome.test.columns
@@ -128,7 +144,7 @@ def test_the_registered_champion_promises_the_code_s_columns(world: World, outco
 
 
 def test_the_service_accepts_the_champion_and_gives_the_trained_model_s_scores(world: World, outcome: Round):
-    loaded = serving.champion(world.settings, FEATURE_SERVICE, world.columns)
+    loaded = world.champion()
     assert loaded.version == outcome.version
     trained = outcome.fitted[outcome.champion]
     np.testing.assert_allclose(loaded.score(outcome.test.vectors), trained.test_scores, atol=1e-4)
@@ -140,7 +156,33 @@ def test_the_service_accepts_the_champion_and_gives_the_trained_model_s_scores(w
 
 def test_the_service_refuses_the_champion_for_other_columns(world: World, outcome: Round):
     with pytest.raises(ContractMismatch, match="their order differs"):
-        serving.champion(world.settings, FEATURE_SERVICE, world.columns[::-1])
+        world.seats(world.columns[::-1])
+
+
+def test_the_fallback_sees_the_request_alone_and_the_service_accepts_it(world: World, outcome: Round):
+    loaded = world.seats().fallback.model
+    assert loaded is not None
+    assert (loaded.name, loaded.version) == ("round-under-test-request", outcome.fallback_version)
+    assert loaded.contract == outcome.fallback.contract
+    assert (loaded.contract.feature_service, loaded.contract.columns) == (FALLBACK_SERVICE, world.request_columns)
+    alone = request_only(outcome.test, world.request_columns)
+    np.testing.assert_allclose(loaded.score(alone.vectors), outcome.fallback.test_scores, atol=1e-4)
+    assert outcome.fallback.test["auc_roc"] > 0.55, "better than chance, or an answer without features says nothing"
+
+
+def test_a_version_takes_scores_of_every_height_along(outcome: Round):
+    for fitted in (outcome.fitted[outcome.champion], outcome.fallback):
+        scores = fitted.test_scores
+        sample = fitted.sample.probabilities
+        assert len(sample) == ROWS_OF_SAMPLE + 1
+        assert sample.max() == pytest.approx(scores.max(), abs=1e-4)
+        assert sample[:-1].min() == pytest.approx(scores.min(), abs=1e-4)
+        assert np.isnan(fitted.sample.vectors[-1]).all(), "a payment of which nothing is known"
+
+
+def test_a_request_feature_that_the_champion_lacks_is_named(world: World):
+    with pytest.raises(KeyError, match="has shoe_size, which the champion's service lacks"):
+        request_only(world.data, ["amount", "shoe_size"])
 
 
 def test_no_candidate_sees_the_test_days_or_a_label_of_the_delay(world: World, outcome: Round):
@@ -169,7 +211,7 @@ def test_the_same_seed_gives_the_same_round_and_the_alias_moves_on(world: World,
         assert second.review_from == pytest.approx(first.review_from)
         assert second.decline_from == pytest.approx(first.decline_from)
     assert int(again.version) == int(outcome.version) + 1
-    assert serving.champion(world.settings, FEATURE_SERVICE, world.columns).version == again.version
+    assert world.champion().version == again.version
 
 
 def measured(auc: float, average: float, cards: float) -> dict[str, float]:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import redis
 
-from bentos.errors import Unavailable
-from bentos.lane import Lane
-from tests.unit.stand_ins import LIMITS, NOW, Log, Reader, fields, gate
+from bentos.answers import Answer
+from bentos.errors import Refused
+from bentos.lane import Headers, Lane
+from bentos.lineup import Lineup
+from tests.unit.stand_ins import LIMITS, NOW, Log, Online, Reader, fallback, fields, gate, model
 
 JSON_HEADERS = {"content-type": "application/json"}
 
@@ -44,6 +46,21 @@ async def passed_on(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"BentoML"})
 
 
+async def model_card(rest: str) -> bytes:
+    assert rest == ""
+    return b'{"version":"7"}'
+
+
+async def decision(rest: str) -> bytes:
+    if rest == "unknown":
+        raise Refused(404, "unknown_decision", "No decision on 'unknown' is on record.")
+    return json.dumps({"rest": rest}).encode()
+
+
+def open_door(path: str, headers: Headers) -> None:
+    """Everybody may pass."""
+
+
 def ask(
     body: bytes | list[bytes] = b"",
     path: str = "/predict",
@@ -52,6 +69,7 @@ def ask(
     behind: Any = None,
     *,
     hang_up: bool = False,
+    door: Any = open_door,
 ) -> Reply | None:
     """One request through the lane; a list is a body in chunks without a declared length. None: nothing was said."""
     chunks = body if isinstance(body, list) else [body]
@@ -70,7 +88,7 @@ def ask(
         sent.append(message)
 
     opened = behind or gate()
-    lane = Lane(passed_on, decider=lambda: opened, resources={"/model": lambda: b'{"version":"7"}'})
+    lane = Lane(passed_on, lambda: opened, {"/model": model_card, "/decisions/": decision}, door)
     scope = {"type": "http", "method": method, "path": path, "headers": encoded}
     asyncio.run(lane(scope, receive, send))
     if not sent:
@@ -89,6 +107,7 @@ def test_a_valid_payment_is_answered():
     reply = predict()
     assert reply.status == 200
     assert reply.headers == {"content-type": "application/json", "content-length": str(len(reply.body))}
+    assert Answer.model_validate_json(reply.body).model_dump_json().encode() == reply.body
     assert json.loads(reply.body)["transaction_id"] == "t1"
 
 
@@ -248,26 +267,92 @@ def test_the_model_is_read_by_get_alone():
     assert ask(path="/model", method="POST").headers["allow"] == "GET, HEAD"
 
 
+def test_a_resource_is_given_the_rest_of_its_path():
+    assert json.loads(ask(path="/decisions/a/b c", method="GET").body) == {"rest": "a/b c"}
+    assert ask(path="/decisions/t1", method="DELETE").headers["allow"] == "GET, HEAD"
+    reply = ask(path="/decisions/unknown", method="GET")
+    assert (reply.status, reply.error["code"]) == (404, "unknown_decision")
+
+
 def test_other_paths_are_bentomls():
-    assert ask(path="/readyz", method="GET").body == b"BentoML"
-    assert ask(path="/predict/", method="GET").body == b"BentoML"
+    for path in ("/readyz", "/predict/", "/decisions", "/decisions/", "/model/7"):
+        assert ask(path=path, method="GET").body == b"BentoML"
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/predict", "POST"),
+        ("/predict_batch", "POST"),
+        ("/model", "GET"),
+        ("/decisions/t1", "GET"),
+        ("/metrics", "GET"),
+    ],
+)
+def test_nobody_passes_a_closed_door_on_any_path(path: str, method: str):
+    asked: list[Any] = []
+
+    def closed(path: str, headers: Headers) -> None:
+        asked.append((path, dict(headers)[b"x-api-key"]))
+        raise Refused(401, "no_key", "A key is needed.", headers={"www-authenticate": "Bearer"})
+
+    log = Log()
+    headers = {**JSON_HEADERS, "x-api-key": "guess"}
+    reply = ask(json.dumps(fields()).encode(), path, method, headers, gate(log=log), door=closed)
+    assert (reply.status, reply.error["code"], reply.headers["www-authenticate"]) == (401, "no_key", "Bearer")
+    assert asked == [(path, b"guess")]
+    assert log.kept == []
 
 
 @pytest.mark.parametrize(
     ("behind", "code"),
     [
-        (gate(Reader(Unavailable("feature_store", redis.TimeoutError()))), "feature_store_unavailable"),
+        (gate(Online(away=True)), "feature_store_unavailable"),
         (gate(log=Log(redis.ConnectionError("secret host"))), "decision_log_unavailable"),
     ],
     ids=["features", "log"],
 )
-@pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
-def test_a_store_that_does_not_answer_is_503_with_retry_after(behind: Any, code: str, path: str):
-    body = fields() if path == "/predict" else {"transactions": [fields()]}
-    reply = ask(json.dumps(body).encode(), path, behind=behind)
+def test_a_store_that_does_not_answer_is_503_with_retry_after_and_within_a_batch_an_error_each(behind: Any, code: str):
+    reply = ask(json.dumps(fields()).encode(), behind=behind)
     assert (reply.status, reply.error["code"]) == (503, code)
     assert int(reply.headers["retry-after"]) >= 1
     assert "secret host" not in reply.error["message"]
+    items = [fields(transaction_id=name) for name in "ab"]
+    reply = ask(json.dumps({"transactions": items}).encode(), "/predict_batch", behind=behind)
+    results = json.loads(reply.body)["results"]
+    assert [(one["transaction_id"], one["error"]["code"]) for one in results] == [("a", code), ("b", code)]
+    assert b"secret host" not in reply.body
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
+def test_a_payment_without_features_is_answered_by_the_fallback(path: str):
+    behind = gate(Online(away=True), lineup=Lineup(model(), fallback=fallback()))
+    body = fields() if path == "/predict" else {"transactions": [fields()]}
+    reply = ask(json.dumps(body).encode(), path, behind=behind)
+    assert reply.status == 200
+    told = json.loads(reply.body)
+    one = told if path == "/predict" else told["results"][0]
+    assert (one["model_role"], one["degraded"], one["degraded_cause"]) == ("fallback", True, "features_unavailable")
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_batch"])
+def test_a_payment_sent_again_is_answered_alike_and_another_under_its_identifier_is_409(path: str):
+    def send(behind: Any, **changed: Any) -> Reply:
+        body = fields(**changed) if path == "/predict" else {"transactions": [fields(**changed)]}
+        return ask(json.dumps(body).encode(), path, behind=behind)
+
+    log = Log()
+    first, again, other = (send(gate(log=log)), send(gate(log=log)), send(gate(log=log), amount=43))
+    assert (first.status, again.status, again.body) == (200, 200, first.body)
+    assert len(log.kept) == 1
+    if path == "/predict":
+        assert (other.status, other.problems) == (409, {"transaction_id": "t1"})
+        error = other.error
+    else:
+        (place,) = json.loads(other.body)["results"]
+        assert (other.status, place["transaction_id"]) == (200, "t1")
+        error = place["error"]
+    assert error["code"] == "already_decided"
 
 
 def test_an_unexpected_error_is_500_counted_and_tells_nothing():

@@ -1,0 +1,105 @@
+"""The decision log's stand-in while its server is away: an SQLite file on this machine, each commit on the disk.
+
+All workers of a machine share it, so that a payment is decided once among them. What is in it goes to the log's server,
+in order, as soon as that answers; until all has, new decisions join it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bentos.decisions import Entry, Mark, Outcome
+from bentos.errors import Unavailable
+from monitoring.decision_log import LoggedDecision
+
+BUSY_SECONDS = 0.5
+"""How long a commit waits for another worker's."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS decisions (
+    place INTEGER PRIMARY KEY AUTOINCREMENT, transaction_id TEXT UNIQUE NOT NULL, digest BLOB NOT NULL,
+    expires_ms INTEGER NOT NULL, request BLOB NOT NULL, vector BLOB NOT NULL, answer BLOB NOT NULL,
+    service BLOB NOT NULL
+)"""
+_COLUMNS = ", ".join(Entry._fields)
+
+
+class Journal:
+    """Blocking; use it from one thread. Raises `Unavailable` where the disk does not take a decision."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._connection: sqlite3.Connection | None = None
+
+    def append(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """See `bentos.decisions.DecisionLog`: all of the entries or none."""
+        with self._open() as journal, journal:
+            return [self._append(journal, one) for one in entries]
+
+    def oldest(self, count: int) -> list[tuple[int, Entry]]:
+        """The entries that wait longest, with their places."""
+        if not self._file.exists():
+            return []
+        with self._open() as journal:
+            asked = f"SELECT place, {_COLUMNS} FROM decisions ORDER BY place LIMIT ?"  # noqa: S608 - fixed names
+            return [(place, Entry(*row)) for place, *row in journal.execute(asked, (count,))]
+
+    def remove(self, places: Sequence[int]) -> None:
+        """Forget entries that are on record elsewhere."""
+        with self._open() as journal, journal:
+            journal.executemany("DELETE FROM decisions WHERE place = ?", [(place,) for place in places])
+
+    def find(self, transaction_id: str) -> LoggedDecision | None:
+        """The decision on a payment that waits here."""
+        if not self._file.exists():
+            return None
+        with self._open() as journal:
+            asked = "SELECT place, request, vector, answer, service FROM decisions WHERE transaction_id = ?"
+            found = journal.execute(asked, (transaction_id,)).fetchone()
+        if found is None:
+            return None
+        place, request, vector, answer, service = found
+        return LoggedDecision(f"journal-{place}", request, np.frombuffer(vector, "<f4"), answer, service.decode())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _append(self, journal: sqlite3.Connection, entry: Entry) -> Outcome:
+        marks = ", ".join("?" * len(entry))
+        made = journal.execute(f"INSERT OR IGNORE INTO decisions ({_COLUMNS}) VALUES ({marks})", entry)  # noqa: S608
+        if made.rowcount == 1:
+            return Mark.RECORDED
+        asked = "SELECT digest, answer FROM decisions WHERE transaction_id = ?"
+        digest, answer = journal.execute(asked, (entry.transaction_id,)).fetchone()
+        return answer if digest == entry.digest else Mark.CONFLICT
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if self._connection is None:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = _opened(self._file)
+            yield self._connection
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise Unavailable("decision_log", error) from error
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    made = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
+    try:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("PRAGMA synchronous = FULL")  # a commit returns when the disk has it
+        made.execute(_TABLE)
+    except sqlite3.Error:
+        made.close()
+        raise
+    return made

@@ -1,0 +1,43 @@
+"""What is counted of a batch: each metric touched once for it, for a touch costs more than the decision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from bentos.features import is_unknown_category
+from bentos.scoring import Scored
+from monitoring.declaration import observe_many
+from monitoring.metrics import metrics, record_amounts
+
+
+def count(scored: Sequence[Scored], latencies: Sequence[float]) -> None:
+    """Count decisions that are on record; `latencies` in seconds."""
+    metrics.total_transactions.inc(len(scored))
+    metrics.decisions_logged.inc(len(scored))
+    observe_many(metrics.prediction_latency, np.array(latencies, np.float64))
+    observe_many(metrics.score, np.array([one.probability for one in scored], np.float64))
+    record_amounts([one.asked.payment.amount for one in scored])
+    for (version, decision), number in Counter([(one.model.version, one.decision) for one in scored]).items():
+        _predictions(version, decision).inc(number)
+    high = sum(one.risk_level == "high" for one in scored)
+    if high:
+        metrics.high_risk_transactions.inc(high)
+    ages = [one.feature_age_seconds for one in scored if one.feature_age_seconds is not None]
+    if ages:
+        observe_many(metrics.feature_age, np.array(ages, np.float64))
+    for cause, number in Counter([one.degraded_cause for one in scored if one.degraded_cause is not None]).items():
+        metrics.degraded_answers.labels(cause=cause).inc(number)
+    unknown = sum(is_unknown_category(one.asked) for one in scored)
+    if unknown:
+        metrics.unknown_categories.inc(unknown)
+
+
+@cache
+def _predictions(version: str, decision: str) -> Any:
+    """The counter itself; looking it up takes longer than counting."""
+    return metrics.predictions.labels(model_version=version, prediction=decision)
