@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test parity-nightly crash-nightly topics bench-stream check format up down status mlflow rebuild-online data lock clean
+.PHONY: help setup demo test parity-nightly crash-nightly topics bench-stream bench-serving check format up down status mlflow rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: $(READY) ## Every test, against real servers
 
 bench-stream: $(READY) ## Stream, freshness, backfill, joins, state: measured beside their peers (minutes)
 	@$(BIN)/python -m tests.load.bench_stream
+
+bench-serving: $(READY) ## The service under load beside its peers, and a picture of it (minutes; SERVING=--quick)
+	@$(BIN)/python -m tests.load.bench_serving $(SERVING)
 
 parity-nightly: $(READY) ## 10,000 random histories per parity test, hours of them (PARITY_EXAMPLES=n)
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/parity --timeout=0
