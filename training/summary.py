@@ -91,6 +91,8 @@ def show(console: Console, prepared: Prepared, report: dict[str, Any], drifted: 
         f"different: {live['vectors_different']:,}[/]"
     )
     console.print(f"  decisions on record before they were answered: {live['decisions_logged']:,}")
+    if live["without_stored_features"]:
+        console.print(f"  decided on the payment alone, Redis being slow: {live['without_stored_features']:,}")
     tested = len(drifted["columns"])
     console.rule("[bold]drift[/] of the replay against the training days", align="left")
     names = ", ".join(report["drifted_features"][:4]) or "none"

@@ -70,7 +70,8 @@ def give_history(
 def platform(tmp_path_factory: pytest.TempPathFactory, mlflow_server: str) -> Iterator[Platform]:
     """A Redis with a busy card, Feast applied, the tiny model registered as champion, and the service."""
     home = tmp_path_factory.mktemp("home")
-    current = at_free_ports(Settings(home=home)).model_copy(update={"mlflow_url": mlflow_server})
+    patient = Settings(home=home, feature_budget=5.0)  # a busy machine is no reason to answer otherwise
+    current = at_free_ports(patient).model_copy(update={"mlflow_url": mlflow_server})
     with Platform(current) as running:
         running.start("redis")
         store = apply(current)
