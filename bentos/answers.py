@@ -15,7 +15,7 @@ from feature_repo.contract import Decision, RiskLevel
 
 Role = Literal["champion", "challenger", "fallback"]
 Source = Literal["registry", "cache"]
-DegradedCause = Literal["incomplete_features", "features_unavailable", "model_failed"]
+DegradedCause = Literal["incomplete_features", "stale_features", "features_unavailable", "model_failed"]
 
 
 class Spoken(BaseModel):
@@ -67,6 +67,7 @@ class Answer(Spoken):
     degraded_cause: DegradedCause | None = Field(
         description="`features_unavailable`: the online store did not answer within the budget, and the payment was "
         "decided on what it says itself; `model_failed`: likewise, because the model gave no score; "
+        "`stale_features`: the stream that keeps them fresh has stood still for longer than it may; "
         "`incomplete_features`: a window of the model's features lacks events of the card or the merchant, which has "
         "had more than its state has room for"
     )

@@ -40,17 +40,19 @@ class UnknownFeatureService(LookupError):
 class FeatureRows:
     """Vectors of shape (payments, columns), null as NaN, and each payment's feature age in seconds or None.
 
-    `incomplete` says of which payments a window lacks events that its state had no room for.
+    `incomplete` says of which payments a window lacks events that its state had no room for; `stale` that the stream
+    has not brought the stored features up to date for too long.
     """
 
     vectors: Floats32
     ages: tuple[float | None, ...]
     incomplete: tuple[bool, ...]
+    stale: bool = False
 
     def row(self, place: int) -> FeatureRows:
         """One payment's."""
         one = slice(place, place + 1)
-        return FeatureRows(self.vectors[one], self.ages[one], self.incomplete[one])
+        return FeatureRows(self.vectors[one], self.ages[one], self.incomplete[one], self.stale)
 
 
 class FeatureReader(Protocol):

@@ -60,7 +60,8 @@ class Judge:
             logger.error("Payment '%s' could not be scored: %s", payments[0].payment.transaction_id, error)
             return self._without_features(lineup, payments, "model_failed")
         models = scores.models()
-        causes: list[DegradedCause | None] = ["incomplete_features" if lacks else None for lacks in rows.incomplete]
+        usual: DegradedCause | None = "stale_features" if rows.stale else None
+        causes: list[DegradedCause | None] = ["incomplete_features" if lacks else usual for lacks in rows.incomplete]
         return list(self._scored(payments, rows.vectors, rows.ages, scores.probabilities.tolist(), models, causes))
 
     def _without_features(self, lineup: Lineup, payments: Sequence[Asked], cause: DegradedCause) -> list[Judged]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 from redis.exceptions import RedisError
@@ -17,6 +18,7 @@ from bentos.compiled import CompiledReader, Question
 from bentos.features import FeatureRows
 from bentos.payments import Asked
 from bentos.wire import Wire, alive
+from feature_repo.redis_wire import command
 from feature_repo.settings import Settings
 from feature_repo.window_layout import InvalidState
 from monitoring.metrics import metrics
@@ -40,6 +42,9 @@ class OnlineFeatures:
         self._budget = settings.feature_budget
         self._timeout = settings.feature_timeout
         self._breaker = Breaker(time.monotonic)
+        self._progress = command(b"HVALS", settings.progress_key.encode())
+        limit = settings.features_stale_after
+        self._stale_ms = None if limit is None else limit.total_seconds() * 1e3
 
     async def open(self) -> bool:
         """Connect; whether Redis answers."""
@@ -56,33 +61,40 @@ class OnlineFeatures:
             metrics.features_unavailable.labels(cause="open").inc()
             return [(everything, None)]
         question = self.reader.ask(payments)
+        commands = question.commands if self._stale_ms is None else [*question.commands, self._progress]
         began = time.perf_counter()
         try:
-            replies = await self._wire.exchange(question.commands, self._budget)
+            replies = await self._wire.exchange(commands, self._budget)
         except RedisError as error:
             self._breaker.failed()
             cause = "timeout" if isinstance(error, RedisTimeoutError) else "error"
             metrics.features_unavailable.labels(cause=cause).inc()
             return [(everything, None)]
         self._breaker.succeeded()
+        stale = self._stale_ms is not None and self._is_stale(replies.pop())
         try:
-            return [(everything, self.reader.answer(question, replies))]
+            return [(everything, replace(self.reader.answer(question, replies), stale=stale))]
         except UNREADABLE:
-            return self._one_by_one(question, replies)
+            return self._one_by_one(question, replies, stale)
         finally:
             metrics.feature_latency.observe(time.perf_counter() - began)
+
+    def _is_stale(self, up_to: Sequence[bytes]) -> bool:
+        """Whether the stream's last word on one of its partitions is too old; false where it never said a word."""
+        return bool(up_to) and time.time() * 1e3 - min(map(int, up_to)) > (self._stale_ms or 0.0)
 
     def close(self) -> None:
         """Give the connection back."""
         self._wire.close()
 
-    def _one_by_one(self, question: Question, replies: Sequence[Sequence[bytes | None]]) -> list[Group]:
+    def _one_by_one(self, question: Question, replies: Sequence[Sequence[bytes | None]], stale: bool) -> list[Group]:
         """One entity's stored bytes are no state: only its payments go without."""
         groups: list[Group] = []
         for place, payment in enumerate(question.payments):
             alone = self.reader.ask([payment])
             try:
-                groups.append(([place], self.reader.answer(alone, question.replies_of(place, replies))))
+                rows = self.reader.answer(alone, question.replies_of(place, replies))
+                groups.append(([place], replace(rows, stale=stale)))
             except UNREADABLE:
                 metrics.features_unavailable.labels(cause="unreadable").inc()
                 groups.append(([place], None))

@@ -38,9 +38,11 @@ def decide(
     """The decision and risk level of a score.
 
     Without stored features the score knows nothing of the card: from the amount `review_from` on such a payment is at
-    least reviewed, and below it at most.
+    least reviewed, and below it at most. With stale ones the score still stands, but such an amount is reviewed.
     """
     decision, risk = contract.decide(probability)
+    if cause == "stale_features" and decision == "approve" and amount >= review_from:
+        return "review", "medium"
     if cause in NO_STORED_FEATURES and (decision == "decline" if amount < review_from else decision == "approve"):
         return "review", "medium"
     return decision, risk

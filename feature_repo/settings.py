@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     feature_budget: float = Field(
         default=0.02, description="Seconds a payment waits for features before it is degraded"
     )
+    features_stale_after: timedelta | None = Field(
+        default=timedelta(minutes=5), description="Age of the stream's last word from which answers say so; null: never"
+    )
     feature_timeout: float = Field(default=0.25, description="Seconds the online store may take for one answer")
     log_timeout: float = Field(default=0.25, description="Seconds the decision log may take before the journal is used")
     decision_log: Literal["redis", "kafka"] = Field(default="redis", description="Where decisions go on record first")
@@ -97,6 +100,11 @@ class Settings(BaseSettings):
     def fallback_model_name(self) -> str:
         """The registered model over the request alone, which decides when stored features are away."""
         return self.request_model_name or f"{self.model_name}-request"
+
+    @property
+    def progress_key(self) -> str:
+        """The Redis hash that says how far the stream job is."""
+        return f"{self.consumer_group}:up-to"
 
     @property
     def history_group(self) -> str:

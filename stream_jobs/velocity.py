@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -35,6 +36,7 @@ from stream_jobs.blocks import Part, columns, fan_out
 from stream_jobs.engine import Plan, ShardLogic, Written
 from stream_jobs.history import write_history
 from stream_jobs.payments import Payments, by_partition, read
+from stream_jobs.progress import Progress
 from stream_jobs.transports.base import Acknowledger, Record, Transport
 from stream_jobs.transports.configured import transport as configured
 from stream_jobs.updates import FeatureUpdates
@@ -81,6 +83,28 @@ class _CountDown(StatefulBatchLogic[Receipt, list[str], None]):
         return
 
 
+class _Watched(StatefulSourcePartition[Record, Any]):
+    """A partition that says so when everything in its log has been given, for those who judge how old features are."""
+
+    def __init__(self, name: str, partition: StatefulSourcePartition[Record, Any], steps: _Steps) -> None:
+        self._name, self._partition, self._steps = name, partition, steps
+
+    def next_batch(self) -> Iterable[Record]:
+        records = self._partition.next_batch()
+        if getattr(self._partition, "caught_up", False):  # files end: they have no such state
+            self._steps.up_to(self._name, time.time())
+        return records
+
+    def next_awake(self) -> datetime | None:
+        return self._partition.next_awake()
+
+    def snapshot(self) -> Any:
+        return self._partition.snapshot()
+
+    def close(self) -> None:
+        self._partition.close()
+
+
 @dataclass
 class _Steps:
     """The steps that touch the outside, connected when they first run."""
@@ -103,6 +127,7 @@ class _Steps:
                 metrics.state_sealed.labels(view=view)
             if self.current.stream_metrics_port is not None:
                 _serve_metrics(self.current.stream_metrics_port)
+            self._progress.begin()
             self._started = True
 
     @cached_property
@@ -112,6 +137,14 @@ class _Steps:
     @cached_property
     def _updates(self) -> FeatureUpdates | None:
         return FeatureUpdates(self.current) if self.current.feature_updates else None
+
+    @cached_property
+    def _progress(self) -> Progress:
+        return Progress(self.current)
+
+    def up_to(self, partition: str, at: float) -> None:
+        """What a partition's log held until `at` (seconds since 1970) is in the features."""
+        self._progress.up_to(partition, at)
 
     @cached_property
     def _columns(self) -> tuple[str, ...]:
@@ -157,6 +190,7 @@ class _Steps:
                 metrics.stream_events.labels(outcome="applied").inc(written.added)
                 metrics.stream_events.labels(outcome="duplicate").inc(events - written.added)
             for part in written.parts:
+                self.up_to(part.partition, float(part.appended_at.max()) / 1e6)
                 observe_many(metrics.feature_freshness, np.maximum(now - part.appended_at / 1e6, 0.0))
                 yield part.partition, Receipt(part.block)
 
@@ -180,7 +214,7 @@ class _Started(FixedPartitionedSource[Record, Any]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> StatefulSourcePartition[Record, Any]:
         self.steps.start()
-        return self.source.build_part(step_id, for_part, resume_state)
+        return _Watched(for_part, self.source.build_part(step_id, for_part, resume_state), self.steps)
 
 
 class _AckSink(DynamicSink[tuple[str, list[str]]]):

@@ -83,6 +83,7 @@ class KafkaPartition(StatefulSourcePartition[Record, str]):
         return done, max(done, oldest)
 
     def next_batch(self) -> list[Record]:
+        self.caught_up = False
         room = self._room()
         if room <= 0:
             return []
@@ -91,6 +92,7 @@ class KafkaPartition(StatefulSourcePartition[Record, str]):
         except KafkaException as raised:
             self._judge(raised.args[0])
             return []
+        self.caught_up = not messages
         return [self._record(message) for message in messages if self._sound(message)]
 
     def _room(self) -> int:

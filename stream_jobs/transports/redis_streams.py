@@ -88,8 +88,10 @@ class _Partition(StatefulSourcePartition[Record, str]):
         self._last = "0-0"
         self._replaying = True
         self._away_since: float | None = None
+        self.caught_up = False
 
     def next_batch(self) -> list[Record]:
+        self.caught_up = False
         try:
             records = self._read()
         except (RedisConnectionError, RedisTimeout) as error:
@@ -112,6 +114,7 @@ class _Partition(StatefulSourcePartition[Record, str]):
         if self._replaying:
             self._replaying = bool(entries)
             self._left = max(self._left - len(entries), 0) if entries else 0
+        self.caught_up = not entries and after == ">"
         if entries:
             self._last = entries[-1][0].decode()
             self._in_flight += len(entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -125,3 +126,20 @@ def test_without_redis_there_are_no_features_and_no_error(applied: Any):
             assert await online.read(asked("c1", "c2")) == [([0, 1], None)]
 
     run(reader, nowhere, work)
+
+
+@pytest.mark.parametrize(
+    ("up_to", "stale"),
+    [({}, False), ({"p0": 0.0}, False), ({"p0": 0.0, "p1": 400.0}, True), ({"p0": 200.0, "p1": 0.0}, False)],
+    ids=["never said", "now", "one stands still", "both within the limit"],
+)
+def test_features_are_stale_when_the_stream_stands_still(applied: Any, up_to: dict[str, float], stale: bool):
+    current, _, reader = applied
+    with redis.Redis.from_url(current.redis_url) as client:
+        client.delete(current.progress_key)
+        for partition, ago in up_to.items():
+            client.hset(current.progress_key, partition, str(int((time.time() - ago) * 1e3)))
+        [(_, rows)] = run(reader, current, lambda online: online.read(asked("c1", "c2")))
+        client.delete(current.progress_key)
+    assert rows.stale is stale
+    assert len(rows.vectors) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,9 +117,24 @@ def test_every_record_is_counted_by_what_became_of_it(replayed: Replayed):
     assert {name: float(found[name]) for name in expected} == expected
 
 
+def test_the_job_says_until_when_the_features_have_everything(replayed: Replayed):
+    client, current = replayed.platform.client, replayed.platform.settings
+
+    def told() -> int:
+        (up_to,) = client.hgetall(current.progress_key).values()
+        return int(up_to)
+
+    first, deadline = told(), time.monotonic() + 30
+    while told() == first and time.monotonic() < deadline:  # an idle log is caught up with, again and again
+        time.sleep(0.05)
+    assert told() > first
+    assert abs(told() / 1e3 - time.time()) < 30
+
+
 def stored(job: VelocityPlatform) -> dict[bytes, dict[bytes, bytes]]:
     """Every entity's states and stamps as Redis has them."""
-    keys = [key for key in job.client.scan_iter() if job.client.type(key) == b"hash"]
+    told = job.settings.progress_key.encode()  # no entity's
+    keys = [key for key in job.client.scan_iter() if job.client.type(key) == b"hash" and key != told]
     return {key: job.client.hgetall(key) for key in keys}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,18 @@ def told(judged: Sequence[Scored | Exception]) -> list[tuple[Any, ...]]:
     return [
         (one.model.role, one.degraded_cause, one.decision) if isinstance(one, Scored) else (type(one), str(one))
         for one in judged
+    ]
+
+
+def test_stale_features_are_said_and_a_large_amount_is_looked_at():
+    given = [payment(transaction_id=f"t{n}", amount=amount) for n, amount in enumerate((50.0, 250.0, 750.0))]
+    given.append(payment(transaction_id="t3", amount=250.0, card_id="overrun"))
+    judged = judge(review_from=100.0).judge(Lineup(model()), given, replace(rows(given), stale=True))
+    assert [(one.degraded_cause, one.decision) for one in judged if isinstance(one, Scored)] == [
+        ("stale_features", "approve"),
+        ("stale_features", "review"),
+        ("stale_features", "review"),
+        ("incomplete_features", "approve"),
     ]
 
 
