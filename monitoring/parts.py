@@ -48,7 +48,9 @@ def redis(current: Settings) -> Part:
     host, port = _local(current.redis_url, "FRAUD_REDIS_URL", 6379)
     folder = current.home.resolve() / "redis"
     options = ("--bind", host, "--port", str(port), "--dir", str(folder), "--appendonly", "yes", "--save", "")
-    compact = ("--hash-max-ziplist-value", "4096")
+    compact: tuple[str, ...] = ("--hash-max-ziplist-value", "4096")
+    # The decision log only grows: writing it anew whenever it has doubled from 64 MB gains nothing and takes a core.
+    compact += ("--auto-aof-rewrite-min-size", "4gb")
     return Part(
         name="redis",
         command=(redis_server(), *options, *compact),

@@ -56,19 +56,20 @@ class Bench:
             report["ready_s"] = served.ready_s
             report["answer_bytes"] = served.answer_bytes
             load = self._load(served.load)
-            report["maximum"] = measures.maximum(load, sizes, sizes.maximum_seconds)
+            counted = measures.Degraded(load)
+            report["maximum"] = counted.of(measures.maximum(load, sizes, sizes.maximum_seconds))
             self.note(f"closed loop: {report['maximum']['rps']:,.0f}/s")
             self.rig.forget_decisions()
-            report["single"] = measures.held(load, report["maximum"]["rps"], sizes, self.note)
+            report["single"] = counted.of(measures.held(load, report["maximum"]["rps"], sizes, self.note))
             self._memory(served)
             self.rig.forget_decisions()
             half = load.at(report["single"]["rps"] / 2, sizes.half_seconds)
-            report["half_rate"] = offer(half).figures()
+            report["half_rate"] = counted.of(offer(half).figures())
             report["curve"] = []
             for point in measures.curve(load, report["single"]["rps"], sizes):
                 report["curve"].append(point)
                 self.rig.forget_decisions()
-            report["batch"] = measures.batch(load, sizes)
+            report["batch"] = counted.of(measures.batch(load, sizes))
             self.rig.forget_decisions()
 
     def extras(self) -> None:

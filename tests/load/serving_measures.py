@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import httpx
+
 from tests.load.serving_load import Load
 from tests.load.serving_offer import offer
 from tests.load.serving_sizes import ServingSizes
@@ -26,6 +28,23 @@ ROOM = 1.6
 
 Figures = dict[str, Any]
 Note = Callable[[str], None]
+
+
+class Degraded:
+    """How many answers since the last question were given on less than the full input, by the service's own count."""
+
+    def __init__(self, load: Load) -> None:
+        self._url = f"http://{load.host}:{load.port}/metrics"
+        self._before = self._count()
+
+    def of(self, figures: Figures) -> Figures:
+        """The figures, with that number."""
+        before, self._before = self._before, self._count()
+        return figures | {"degraded": int(self._before - before)}
+
+    def _count(self) -> float:
+        lines = httpx.get(self._url, timeout=20).text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("fraud_degraded_answers_total{"))
 
 
 def maximum(load: Load, sizes: ServingSizes, seconds: float, expected: float = EXPECTED) -> Figures:

@@ -48,6 +48,7 @@ def _single(report: Report) -> Iterator[Line]:
     yield Line("  P99, ms", f"{part['p99_ms']:,.1f}", goal="< 100", met=part["p99_ms"] < 100)
     yield Line("  P50/P99.9, ms", f"{part['p50_ms']:,.1f}/{part['p999_ms']:,.1f}")
     yield Line("  errors", f"{part['errors']:,}", goal="0", met=part["errors"] == 0)
+    yield Line("  decided without all features", f"{part['degraded']:,}", goal="0", met=part["degraded"] == 0)
 
 
 def _maximum(report: Report) -> Iterator[Line]:
