@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test parity-nightly crash-nightly topics bench-stream bench-serving check format up down status mlflow rebuild-online data lock clean
+.PHONY: help setup demo test parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving check format up down status mlflow rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ parity-nightly: $(READY) ## 10,000 random histories per parity test, hours of th
 
 crash-nightly: $(READY) ## The stream job killed twenty times, and rescaled
 	@FRAUD_NIGHTLY=1 $(BIN)/python -m pytest tests/integration/test_recovery.py tests/integration/test_rescale.py --timeout=0
+
+chaos-nightly: $(READY) ## The service under load while all behind it breaks: twenty kills, twenty swaps
+	@FRAUD_NIGHTLY=1 $(BIN)/python -m pytest tests/chaos --timeout=0
 
 topics: $(READY) ## Make the Kafka topics at FRAUD_KAFKA_BOOTSTRAP, or tell what is there
 	@$(BIN)/python -m stream_jobs.topics

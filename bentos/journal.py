@@ -7,7 +7,7 @@ in order, as soon as that answers; until all has, new decisions join it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from bentos.decisions import Entry, Mark, Outcome
 from bentos.errors import Unavailable
 from monitoring.decision_log import LoggedDecision
 
-BUSY_SECONDS = 0.5
-"""How long a commit waits for another worker's."""
+BUSY_SECONDS = 2.0
+"""How long a commit waits for another worker's. SQLite doesn't queue: one that is unlucky waits for many."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS decisions (
@@ -33,13 +33,39 @@ class Journal:
     """Blocking; use it from one thread. Raises `Unavailable` where the disk does not take a decision."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self._file, self._mark = file, file.with_suffix(".in-use")
         self._connection: sqlite3.Connection | None = None
 
     def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """See `bentos.decisions.DecisionLog`: all of the entries or none."""
+        return self._write(entries, lambda: True) or []
+
+    def join(self, entries: Sequence[Entry]) -> list[Outcome] | None:
+        """`append` while decisions wait here, None as soon as they no longer do: then the log knows of all of them."""
+        return self._write(entries, self.in_use)
+
+    def _write(self, entries: Sequence[Entry], allowed: Callable[[], bool]) -> list[Outcome] | None:
         with self._open() as journal, journal:
-            return [self._append(journal, one) for one in entries]
+            journal.execute("BEGIN IMMEDIATE")
+            if not allowed():
+                return None
+            outcomes = [self._append(journal, one) for one in entries]
+            if entries:
+                self._mark.touch()  # before the commit, under its lock: nobody sees the entries and not the mark
+            return outcomes
+
+    def in_use(self) -> bool:
+        """Whether decisions of any worker wait here. Some microseconds, for any thread."""
+        return self._mark.exists()
+
+    def give_up(self) -> bool:
+        """Take the mark away if nothing waits; whether that is so."""
+        with self._open() as journal, journal:
+            journal.execute("BEGIN IMMEDIATE")
+            if journal.execute("SELECT 1 FROM decisions LIMIT 1").fetchone() is not None:
+                return False
+            self._mark.unlink(missing_ok=True)
+            return True
 
     def oldest(self, count: int) -> list[tuple[int, Entry]]:
         """The entries that wait longest, with their places."""

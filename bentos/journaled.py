@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from bentos.decisions import DecisionLog, Entry, Mark, Outcome
 from bentos.errors import Unavailable
 from bentos.journal import Journal
+from bentos.wire import RECONNECT_EVERY
 from monitoring.decision_log import LoggedDecision
 from monitoring.metrics import metrics
 
@@ -42,20 +44,22 @@ class JournaledLog:
 
     async def start(self) -> None:
         """Carry over what an earlier process left in the journal."""
-        if await self._in_thread(lambda: self._journal.oldest(1)):
+        if self._journal.in_use() or await self._in_thread(lambda: bool(self._journal.oldest(1))):
             self._use_journal("An earlier process left decisions in the journal.")
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """See `DecisionLog`."""
-        why = ""
-        if not self._away:
-            try:
-                return await self._log.append(entries)
-            except Unavailable as error:
-                why = f"{error} {error.__cause__ or ''}"
+        given, why = await self._append_to_log(entries)
+        if given is not None:
+            return given
         async with self._turn:
-            self._use_journal(why or "The log's server had just come back.")
-            outcomes = await self._in_thread(lambda: self._journal.append(entries))
+            self._use_journal(why or "Another worker has decisions there.")
+            take = self._journal.append if why else self._journal.join
+            while (outcomes := await self._in_thread(partial(take, entries))) is None:  # all are in the log meanwhile
+                given, why = await self._append_to_log(entries)
+                if given is not None:
+                    return given
+                take = self._journal.append if why else self._journal.join
         metrics.decisions_journaled.inc(sum(one is Mark.RECORDED for one in outcomes))
         return outcomes
 
@@ -75,6 +79,19 @@ class JournaledLog:
         self._thread.submit(self._journal.close).result()
         self._thread.shutdown()
         self._log.close()
+
+    async def _append_to_log(self, entries: Sequence[Entry], *, last: bool = False) -> tuple[list[Outcome] | None, str]:
+        """What the log's server makes of them; None and, where it was asked, why it does not answer."""
+        if self._journal.in_use():  # a payment that waits in the journal is unknown to the log, and any other to it
+            return None, ""
+        try:
+            return await self._log.append(entries), ""
+        except Unavailable as error:
+            why = f"{error} {error.__cause__ or ''}"
+        if self._away and not last:  # another worker is back already: this one's connection is a moment behind
+            await asyncio.sleep(2 * RECONNECT_EVERY)
+            return await self._append_to_log(entries, last=True)
+        return None, why
 
     async def _takes(self) -> bool:
         try:
@@ -99,7 +116,7 @@ class JournaledLog:
                         page = await self._in_thread(lambda: self._journal.oldest(PAGE))
                         if page:
                             await self._carry(page)
-                        if len(page) < PAGE:  # the turn was held since the look: nothing has joined it
+                        if len(page) < PAGE and await self._in_thread(self._journal.give_up):
                             self._away = False
                             metrics.journal_in_use.set(0)
                             logger.warning("The decision log answers again; the journal is empty.")

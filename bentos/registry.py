@@ -164,9 +164,15 @@ def _origin(folder: Path) -> Any:
         return None
 
 
+def _holds(folder: Path, other: Path) -> bool:
+    return _origin(folder) == _origin(other) and all((folder / file.name).exists() for file in other.iterdir())
+
+
 def _move(unfinished: Path, folder: Path) -> None:
     """Put a complete folder in its place; one that another process has just put there is its equal."""
     if folder.exists():
+        if _holds(folder, unfinished):  # another worker is reading it by now: it must not be without it for a moment
+            return
         old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
         with contextlib.suppress(FileNotFoundError):
             folder.rename(old / folder.name)

@@ -25,6 +25,11 @@ class UnreadableAnswer(ValueError):
     """The peer's answer is none that this reader takes: it needs a status line and a content-length."""
 
 
+APART = 0.003
+"""Seconds between two connections at the start: processes that share a listening socket take what they find, so those
+made at once would all be one worker's."""
+
+
 class Connections:
     """`idle` names those that are free; `status` and `done` (`perf_counter`, NaN before) stand for each request."""
 
@@ -41,6 +46,7 @@ class Connections:
         self.carry((), keep_bodies=False)
         for _ in range(count):
             self._connect()
+            time.sleep(APART)
 
     def carry(self, requests: Sequence[bytes], *, keep_bodies: bool) -> None:
         """These are the requests from now on."""
