@@ -15,8 +15,9 @@ from bentos.payments import Asked
 MOST = 128
 """Payments of one batch: some milliseconds of work."""
 
-UNDER_WAY = 2
-"""Batches at once: while Redis works on one, the other is computed."""
+UNDER_WAY = 1
+"""Batches at once before the next one gathers. Two would be smaller ones, and what a batch costs besides its payments
+is a fifth of the work: one gave 7 to 11 % more payments a second."""
 
 LONGEST_WAIT = 0.002
 """Seconds a payment may wait for a batch to begin while others are under way."""

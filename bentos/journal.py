@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
 from bentos.decisions import Entry, Mark, Outcome
 from bentos.errors import Unavailable
@@ -67,6 +68,12 @@ class Journal:
             self._mark.unlink(missing_ok=True)
             return True
 
+    def check(self) -> None:
+        """Raise `Unavailable` unless the disk takes a commit."""
+        with self._open() as journal, journal:
+            self._append(journal, Entry("", b"", 0, b"", b"", b"", b""))
+            journal.execute("DELETE FROM decisions WHERE transaction_id = ''")
+
     def oldest(self, count: int) -> list[tuple[int, Entry]]:
         """The entries that wait longest, with their places."""
         if not self._file.exists():
@@ -119,6 +126,13 @@ class Journal:
             raise Unavailable("decision_log", error) from error
 
 
+# SQLite's own patience does not cover the change to a write-ahead log, which the first process to open the file makes.
+@retry(
+    retry=retry_if_exception_message(match="database is locked"),
+    stop=stop_after_delay(BUSY_SECONDS),
+    wait=wait_random(0, 0.02),
+    reraise=True,
+)
 def _opened(file: Path) -> sqlite3.Connection:
     made = sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)
     try:

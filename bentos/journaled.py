@@ -70,7 +70,7 @@ class JournaledLog:
 
     async def alive(self) -> bool:
         """See `DecisionLog`: the journal is there where the log's server is not."""
-        return True if self._away else await self._log.alive() or await self._takes()
+        return (not self._away and await self._log.alive()) or await self._takes()
 
     def close(self) -> None:
         """See `DecisionLog`."""
@@ -95,7 +95,7 @@ class JournaledLog:
 
     async def _takes(self) -> bool:
         try:
-            await self._in_thread(lambda: self._journal.append([]))
+            await self._in_thread(self._journal.check)
         except Unavailable:
             return False
         return True

@@ -56,6 +56,16 @@ BODIES = {
 }
 """Refusals of whatever has a body."""
 
+TAG = "Decisions"
+SUMMARIES = {
+    "/predict": "Decide one payment",
+    "/predict_batch": "Decide up to 1,000 payments",
+    "/feedback": "State what became known of a payment",
+    "/model": "The models in service",
+    "/decisions/{transaction_id}": "A decision on record",
+    "/decisions/{transaction_id}/explanation": "Why it was decided so",
+}
+
 CONFLICT = {"409": "The transaction_id is another payment's"}
 
 
@@ -69,15 +79,22 @@ def amended(document: dict[str, Any], description: str) -> dict[str, Any]:
     built = str(document["info"]["version"])  # BentoML writes the text "None" outside a Bento
     version = "development" if built == "None" else built
     document["info"] = {"title": "Tollgate", "version": version, "description": description}
+    document["tags"] = [{"name": TAG, "description": "Payments in, decisions out; what was decided and why"}]
+    for operations in document["paths"].values():  # BentoML's own, for probes and scrapers, need no key
+        for operation in operations.values():
+            operation["security"] = []
     keys = {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "Where FRAUD_API_KEYS is set"}
     document["components"] = {"schemas": _schemas(), "securitySchemes": {"key": keys}}
     document["security"] = [{}, {"key": []}]
     for path, (read, sent) in DECISIONS.items():
         operation = document["paths"][path]["post"]
         refusals = BODIES | KEYED | (CONFLICT if path == "/predict" else {})
+        operation |= {"summary": SUMMARIES[path], "tags": [TAG]}
+        del operation["security"]
         _set_body(operation, read, _response("The decision", sent), "200", refusals)
-    tags = document["paths"]["/predict"]["post"]["tags"]
-    feedback = {
+    tags = [TAG]
+    feedback: dict[str, Any] = {
+        "summary": SUMMARIES["/feedback"],
         "operationId": "tollgate__feedback",
         "tags": tags,
         "description": "State what became known of a payment",
@@ -101,6 +118,7 @@ def _set_body(
 def _told(path: str, tags: list[str]) -> dict[str, Any]:
     name, description, sent = RESOURCES[path]
     operation: dict[str, Any] = {"operationId": f"tollgate__{name}", "tags": tags, "description": description}
+    operation["summary"] = SUMMARIES[path]
     refusals = KEYED | {"405": "Another method than GET"}
     if "{" in path:
         schema = {"type": "string", "minLength": 1, "maxLength": 64}

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import orjson
@@ -36,9 +35,10 @@ class Records:
 
     async def get(self, rest: str) -> bytes:
         """The JSON for `{transaction_id}` or `{transaction_id}/explanation`; raises `Refused`, `Unavailable`."""
-        explained = rest.endswith(EXPLANATION)
-        name = unquote(rest.removesuffix(EXPLANATION) if explained else rest)
-        found = await self._log.find(name)
+        name = rest.removesuffix(EXPLANATION)
+        explained, found = name != rest, await self._log.find(name)
+        if found is None and explained:  # or the identifier itself ends so
+            explained, name, found = False, rest, await self._log.find(rest)
         if found is None:
             message = (
                 f"No decision on {quote(name)!r} is on record here. Decisions are found until they can't be repeated."

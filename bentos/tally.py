@@ -22,7 +22,7 @@ def count(scored: Sequence[Scored], latencies: Sequence[float]) -> None:
     observe_many(metrics.prediction_latency, np.array(latencies, np.float64))
     observe_many(metrics.score, np.array([one.probability for one in scored], np.float64))
     record_amounts([one.asked.payment.amount for one in scored])
-    for (version, decision), number in Counter([(one.model.version, one.decision) for one in scored]).items():
+    for (version, decision), number in Counter([(_version(one), one.decision) for one in scored]).items():
         _predictions(version, decision).inc(number)
     high = sum(one.risk_level == "high" for one in scored)
     if high:
@@ -35,6 +35,11 @@ def count(scored: Sequence[Scored], latencies: Sequence[float]) -> None:
     unknown = sum(is_unknown_category(one.asked) for one in scored)
     if unknown:
         metrics.unknown_categories.inc(unknown)
+
+
+def _version(one: Scored) -> str:
+    """The fallback is another model, and counts its versions from 1 like every model."""
+    return "fallback" if one.model.role == "fallback" else one.model.version
 
 
 @cache

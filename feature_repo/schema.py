@@ -96,19 +96,19 @@ class Transaction(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    transaction_id: Identifier
+    transaction_id: Identifier = Field(examples=["pay-1"])
     timestamp: Timestamp = Field(description="Event time, RFC 3339 with an offset", examples=["2018-08-08T12:00:00Z"])
-    card_id: Identifier
-    merchant_id: Identifier
+    card_id: Identifier = Field(examples=["card-17"])
+    merchant_id: Identifier = Field(examples=["shop-4"])
     amount: float = Field(gt=0, le=MAX_AMOUNT, examples=[42.5])
     merchant_category: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
         default=None, examples=["grocery"], description="Unknown categories are mapped to `other`"
     )
     country: Country | None = Field(default=None, examples=["GB"])
-    channel: Literal["pos", "online", "atm"] | None = None
-    device_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    ip: Annotated[str, Field(min_length=2, max_length=45)] | None = None
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = None
+    channel: Literal["pos", "online", "atm"] | None = Field(default=None, examples=["online"])
+    device_id: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(default=None, examples=["phone-9"])
+    ip: Annotated[str, Field(min_length=2, max_length=45)] | None = Field(default=None, examples=["192.0.2.7"])
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] | None = Field(default=None, examples=["EUR"])
 
 
 FIELDS = tuple(Transaction.model_fields)

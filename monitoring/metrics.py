@@ -182,7 +182,7 @@ class Catalogue:
         "fraud_decisions_logged_total",
         "decisions",
         meaning="Decisions written to the decision log",
-        action="Falls behind total_transactions: the log's store is slow or away; decisions wait in memory",
+        action="Falls behind total_transactions: the log's store is away; they are in the journal, see below",
     )
     decisions_journaled = counter(
         "fraud_decisions_journaled_total",

@@ -35,7 +35,7 @@ from tests.load.serving_table import markdown, picture, table
 
 REPORT = ROOT / "reports" / "bench_serving.json"
 PICTURE = "serving_latency.png"
-PARTS = ("service", "extras", "peers")
+PARTS = ("service", "extras", "peers", "busy")
 WITH = {"FRAUD_REASONS": "all", "FRAUD_SHADOW": "true"}
 WITHOUT = {"FRAUD_REASONS": "off", "FRAUD_SHADOW": "false"}
 PACKAGES = ("bentoml", "uvicorn", "uvloop", "httptools", "hiredis", "msgspec", "onnxruntime", "xgboost", "mlflow")
@@ -97,6 +97,14 @@ class Bench:
             self.report["peer_figures"][name] = figures
             self.note(f"{name}: {figures['rps']:,.0f}/s, P99 {figures['p99_ms']:.0f} ms")
 
+    def busy(self) -> None:
+        """The maximum where few merchants take most payments, and their states are some fifty times as large."""
+        with self.rig.service() as served:
+            load = self._load(served.load)
+            counted = measures.Degraded(load)
+            self.report["busy"] = counted.of(measures.maximum(load, self.sizes, self.sizes.maximum_seconds))
+            self.note(f"busy merchants, closed loop: {self.report['busy']['rps']:,.0f}/s")
+
     def _load(self, load: Load) -> Load:
         return replace(load, connections=self.sizes.connections)
 
@@ -113,7 +121,12 @@ def run(parts: Sequence[str], sizes: ServingSizes, console: Console, beside: Pat
     with console.status("  filling Redis, training models …"), rig(sizes.population, sizes.trained_on) as on:
         bench = Bench(on, sizes, lambda text: console.print(f"  {text}", highlight=False))
         for part in parts:
-            getattr(bench, part)()
+            if part != "busy":
+                getattr(bench, part)()
+    if "busy" in parts:
+        with console.status("  filling Redis with busy merchants …"), rig(sizes.busy, sizes.trained_on) as on:
+            bench.rig = on
+            bench.busy()
     report |= bench.report
     if "curve" in report:
         picture(report, beside / PICTURE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from tests.load.serving_population import Population
+from tests.load.serving_population import BUSY, Population
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class ServingSizes:
     """
 
     population: Population = field(default_factory=Population)
+    busy: Population = BUSY
     trained_on: int = 4_000
     warm_seconds: float = 5.0
     maximum_seconds: float = 15.0
@@ -29,14 +30,14 @@ class ServingSizes:
     curve_seconds: float = 10.0
     curve: tuple[float, ...] = (0.1, 0.25, 0.75, 0.9, 1.05)
     scenario_seconds: float = 60.0
-    connections: int = 64
+    connections: int = 256
     peers: tuple[str, ...] = ("stock", "seed", "feast", "bare")
 
 
 REPORTED = ServingSizes()
 FULL = replace(REPORTED, half_seconds=120.0, single_seconds=300.0, curve_seconds=30.0, scenario_seconds=600.0)
 QUICK = ServingSizes(
-    population=Population(cards=5_000, merchants=500),
+    population=Population(cards=5_000, merchants=10_000),
     warm_seconds=3.0,
     maximum_seconds=10.0,
     probe_seconds=5.0,
@@ -51,6 +52,7 @@ QUICK = ServingSizes(
 )
 TINY = ServingSizes(
     population=Population(cards=50, merchants=5, per_card=10),
+    busy=Population(cards=50, merchants=5, per_card=10),
     trained_on=400,
     warm_seconds=0.3,
     maximum_seconds=0.5,

@@ -56,6 +56,10 @@ def _maximum(report: Report) -> Iterator[Line]:
     yield Line(f"  closed loop, {report['connections']} connections", f"{part['rps']:,.0f}")
 
 
+def _busy(report: Report) -> Iterator[Line]:
+    yield Line("  the same at busy merchants", f"{report['busy']['rps']:,.0f}")
+
+
 def _peers(report: Report) -> Iterator[Line]:
     ours = report.get("maximum", {}).get("rps", 0.0)
     for name, (what, goal) in PEERS.items():
@@ -90,6 +94,7 @@ def _memory(report: Report) -> Iterator[Line]:
 PARTS: dict[str, Any] = {
     "single": _single,
     "maximum": _maximum,
+    "busy": _busy,
     "peers": _peers,
     "half_rate": _half,
     "batch": _batch,

@@ -114,12 +114,12 @@ def test_while_batches_are_under_way_the_next_gathers_until_one_ends(monkeypatch
             batcher.add([one])
             await asyncio.sleep(0.001)
         assert len(at_work.batches) == UNDER_WAY
-        at_work.gates[1].set()  # any of them
+        at_work.gates[-1].set()  # any of them
         await until(lambda: len(at_work.batches) == UNDER_WAY + 1)
         assert at_work.batches[-1] == ["a", "b", "c"]
         for gate in at_work.gates:
             gate.set()
-        assert await answers([*given, *late]) == [b"t0", b"t1", b"a", b"b", b"c"]
+        assert await answers([*given, *late]) == [*(f"t{n}".encode() for n in range(UNDER_WAY)), b"a", b"b", b"c"]
 
     in_one_loop(work)
 
