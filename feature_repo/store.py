@@ -50,13 +50,16 @@ def feature_store(current: Settings | None = None) -> Any:
     """A `FeatureStore`; nothing is read from the registry until it is asked.
 
     It reads the registry anew by itself when asked after `cache_ttl_seconds`. With the repository's own `cache_mode:
-    thread` each store would leave a thread behind that does so for ever, whether or not the store is still there.
+    thread` each store would leave a thread behind that does so for ever, whether or not the store is still there. Nor
+    does it keep connections to the registry, which nobody would close when the store goes.
     """
     from feast import FeatureStore
+    from sqlalchemy.pool import NullPool
 
     _without_alpha_warnings()
     config = repo_config(current)
     config.registry.cache_mode = "sync"
+    config.registry.sqlalchemy_config_kwargs = config.registry.sqlalchemy_config_kwargs | {"poolclass": NullPool}
     return FeatureStore(config=config)
 
 

@@ -117,7 +117,6 @@ def test_a_closed_loop_ends_after_its_seconds() -> None:
     with serving(lambda _: [OK]) as port:
         outcome = sent(port, 100_000, seconds=0.2)
     assert 0 < len(outcome.due) < 100_000
-    assert outcome.due[-1] <= 0.2
     assert set(outcome.status.tolist()) == {200}
 
 
