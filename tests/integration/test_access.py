@@ -264,7 +264,7 @@ def test_tls_is_spoken_where_a_certificate_is_set(behind: Settings, tmp_path: Pa
         dated.maximum_version = ssl.TLSVersion.TLSv1_2
         assert httpx.get(f"https://{address}/readyz", verify=dated).status_code == 200
         dated.set_ciphers("ECDHE-ECDSA-AES128-SHA")
-        with pytest.raises(httpx.ConnectError, match="HANDSHAKE_FAILURE|UNEXPECTED_EOF"):
+        with pytest.raises(httpx.ConnectError, match=r"HANDSHAKE_FAILURE|UNEXPECTED_EOF"):
             httpx.get(f"https://{address}/readyz", verify=dated)
 
 
