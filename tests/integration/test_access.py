@@ -41,7 +41,8 @@ def payment(**changed: Any) -> dict[str, Any]:
 def behind(tmp_path_factory: pytest.TempPathFactory, mlflow_server: str) -> Iterator[Settings]:
     """The settings of a platform whose Redis runs, with Feast applied and a champion; the services come and go."""
     home = tmp_path_factory.mktemp("home")
-    patient = Settings(home=home, feature_budget=5.0)  # a busy machine is no reason to answer otherwise
+    # A busy machine is no reason to answer otherwise.
+    patient = Settings(home=home, feature_budget=5.0, model_name="guarded")
     current = at_free_ports(patient).model_copy(update={"mlflow_url": mlflow_server})
     with Platform(current) as running:
         running.start("redis")

@@ -48,9 +48,9 @@ ANSWERED_ITEM_BY_ITEM = "/predict_batch"
 def url(tmp_path_factory: pytest.TempPathFactory, mlflow_server: str) -> Iterator[str]:
     """A service that takes payments of any instant, since the document's schema knows no clock."""
     ages: dict[str, Any] = {"max_age": None, "max_future": timedelta(days=365 * 9_000)}
-    current = at_free_ports(Settings(home=tmp_path_factory.mktemp("home"), feature_budget=5.0)).model_copy(
-        update={"mlflow_url": mlflow_server, **ages}
-    )
+    current = at_free_ports(
+        Settings(home=tmp_path_factory.mktemp("home"), feature_budget=5.0, model_name="described")
+    ).model_copy(update={"mlflow_url": mlflow_server, **ages})
     with Platform(current) as running:
         running.start("redis")
         store = apply(current)
