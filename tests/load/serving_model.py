@@ -113,6 +113,7 @@ def register(current: Settings, models: Sequence[Trained], fallback: Trained) ->
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(current.mlflow_url)
+    mlflow.set_experiment("bench")  # the process may know one of another server
     with contextlib.redirect_stderr(io.StringIO()):  # it announces what it has done
         versions = [_version(mlflow, current.model_name, one) for one in models]
         spare = _version(mlflow, current.fallback_model_name, fallback)
