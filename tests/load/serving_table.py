@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
-from tests.load.table import HEADINGS, Line, Report, caption
+from tests.load.table import Line, Report, drawn, written
 
 GOALS: dict[str, tuple[str, float]] = {"p50_ms": ("P50", 2.0), "p99_ms": ("P99", 8.0), "p999_ms": ("P99.9", 30.0)}
 PEERS: dict[str, tuple[str, float]] = {
@@ -106,23 +105,12 @@ PARTS: dict[str, Any] = {
 
 def table(report: Report) -> Table:
     """The table for a terminal of 80 columns or more."""
-    made = Table(
-        box=box.SIMPLE_HEAD, caption=caption(report), caption_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    for heading in HEADINGS:
-        made.add_column(heading, justify="left" if heading in ("what", "goal", "met") else "right", no_wrap=True)
-    for line in lines(report):
-        colour = {True: "green", False: "red", None: ""}[line.met]
-        *cells, verdict = line.cells()
-        made.add_row(*cells, f"[{colour}]{verdict}[/]" if colour else verdict)
-    return made
+    return drawn(lines(report), report)
 
 
 def markdown(report: Report) -> str:
     """The same table for a page of the docs."""
-    rows = [HEADINGS, ("---", "--:", "--:", "--:", "---", "---"), *(line.cells() for line in lines(report))]
-    indented = [(row[0].replace("  ", "… ", 1) if row[0].startswith("  ") else row[0], *row[1:]) for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in indented) + f"\n\n{caption(report)}\n"
+    return written(lines(report), report)
 
 
 def picture(report: Report, path: Path) -> None:

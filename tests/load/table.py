@@ -5,7 +5,7 @@ Invariant: every line is a function of the report alone, so that the table in th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,20 +133,30 @@ def caption(report: Report) -> str:
 
 def table(report: Report) -> Table:
     """The table for a terminal of 80 columns or more."""
+    return drawn(lines(report), report)
+
+
+def markdown(report: Report) -> str:
+    """The same table for a page of the docs."""
+    return written(lines(report), report)
+
+
+def drawn(found: Sequence[Line], report: Report) -> Table:
+    """Lines as a table for a terminal, with what the report says of their making."""
     made = Table(
         box=box.SIMPLE_HEAD, caption=caption(report), caption_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
     )
     for heading in HEADINGS:
         made.add_column(heading, justify="left" if heading in ("what", "goal", "met") else "right", no_wrap=True)
-    for line in lines(report):
+    for line in found:
         colour = {True: "green", False: "red", None: ""}[line.met]
         *cells, verdict = line.cells()
         made.add_row(*cells, f"[{colour}]{verdict}[/]" if colour else verdict)
     return made
 
 
-def markdown(report: Report) -> str:
-    """The same table for a page of the docs."""
-    rows = [HEADINGS, ("---", "--:", "--:", "--:", "---", "---"), *(line.cells() for line in lines(report))]
+def written(found: Sequence[Line], report: Report) -> str:
+    """The same in Markdown."""
+    rows = [HEADINGS, ("---", "--:", "--:", "--:", "---", "---"), *(line.cells() for line in found)]
     indented = [(row[0].replace("  ", "… ", 1) if row[0].startswith("  ") else row[0], *row[1:]) for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in indented) + f"\n\n{caption(report)}\n"
