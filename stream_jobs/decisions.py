@@ -7,7 +7,6 @@ the table has each decision once whatever comes, the topic may have it twice.
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -17,14 +16,14 @@ from typing import Any
 import msgspec
 import psycopg
 from confluent_kafka import Producer
-from prometheus_client import start_http_server
 from redis.exceptions import RedisError
 
-from feature_repo.settings import Settings, settings
+from feature_repo.settings import Settings
 from monitoring.decision_log import LoggedDecision
 from monitoring.decision_message import key
 from monitoring.decision_table import Appended, append, connect, create, put_aside
 from monitoring.metrics import metrics
+from stream_jobs.carrier import run
 from stream_jobs.decision_sources import Conflicts, DecisionSource, source
 from stream_jobs.transports.kafka_client import KafkaFailed
 from stream_jobs.transports.kafka_producer import connect as connect_kafka
@@ -160,16 +159,5 @@ def _recover(sink: Sink) -> None:
         log.warning("The decision log does not answer: %s", error)
 
 
-def main() -> None:
-    """Carry until asked to end."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    current, ended = settings(), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    if current.carrier_metrics_port is not None:
-        start_http_server(current.carrier_metrics_port, addr="127.0.0.1")
-    carry(current, ended)
-
-
 if __name__ == "__main__":
-    main()
+    run(carry)

@@ -7,21 +7,20 @@ a crash a batch comes again with the same instants, and its labels are there onc
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-from prometheus_client import start_http_server
 from redis.exceptions import RedisError, ResponseError
 
 from feature_repo.schema import LABEL_PUBLICATION
-from feature_repo.settings import Settings, settings
+from feature_repo.settings import Settings
 from feature_repo.store import feature_store
 from monitoring.decision_finder import find_decisions
 from monitoring.feedback_log import Statement, recorded_at, unpack
 from monitoring.metrics import metrics
+from stream_jobs.carrier import run
 from stream_jobs.entries import Entries, Entry
 from stream_jobs.label_history import LOOK_BACK, Label, Paid, ensure_table, payments, publication, push, settle
 
@@ -147,16 +146,5 @@ def carry(current: Settings, ended: threading.Event) -> None:
         carrier.close()
 
 
-def main() -> None:
-    """Carry until asked to end."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    current, ended = settings(), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    if current.carrier_metrics_port is not None:
-        start_http_server(current.carrier_metrics_port, addr="127.0.0.1")
-    carry(current, ended)
-
-
 if __name__ == "__main__":
-    main()
+    run(carry)
