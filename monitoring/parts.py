@@ -79,7 +79,7 @@ def mlflow(current: Settings) -> Part:
         ),
         folder=folder,
         url=current.mlflow_url,
-        ready=lambda: _answers_ok(host, port, "/health"),
+        ready=lambda: answers_ok(host, port, "/health"),
         address=(host, port),
         setting="FRAUD_MLFLOW_URL",
         environment=QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
@@ -210,11 +210,12 @@ def _has_read(current: Settings, seconds: float) -> bool:
 
 def _serves(current: Settings, host: str, port: int) -> bool:
     if current.tls_cert is None:
-        return _answers_ok(host, port, "/readyz")
+        return answers_ok(host, port, "/readyz")
     return tls.answers_ok(current, host, port, "/readyz", PROBE_TIMEOUT)
 
 
-def _answers_ok(host: str, port: int, path: str) -> bool:
+def answers_ok(host: str, port: int, path: str) -> bool:
+    """Whether a GET of this path is answered with 200."""
     connection = http.client.HTTPConnection(host, port, timeout=PROBE_TIMEOUT)
     try:
         connection.request("GET", path)

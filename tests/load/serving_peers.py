@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import yaml
 
 from feature_repo.settings import ROOT, Settings
 from feature_repo.store import repo_config
-from monitoring.parts import QUIET, environment
+from monitoring.parts import QUIET, answers_ok, environment
 from monitoring.supervision import Part, free_ports, start, stop, wait
 
 HOST = "127.0.0.1"
@@ -33,7 +32,7 @@ def serving(name: str, current: Settings, extra: Mapping[str, str]) -> Iterator[
         command=(sys.executable, "-m", *_command(name, current, str(port))),
         folder=ROOT,
         url=f"http://{HOST}:{port}",
-        ready=lambda: answers(port, PEERS[name]),
+        ready=lambda: answers_ok(HOST, port, PEERS[name]),
         environment=QUIET
         | environment(current)
         | {"BENTOML_HOME": str(current.home / f"bentoml-{name}"), "FEAST_USAGE": "False"}
@@ -46,18 +45,6 @@ def serving(name: str, current: Settings, extra: Mapping[str, str]) -> Iterator[
         yield port
     finally:
         stop(running)
-
-
-def answers(port: int, path: str) -> bool:
-    """Whether a GET of this path is answered with 200."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=2.0)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _command(name: str, current: Settings, port: str) -> tuple[str, ...]:
