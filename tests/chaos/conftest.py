@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from monitoring.processes import Platform
-from tests.chaos.stage import Stage, settings_of
+from tests.chaos.stage import Stage, on_stage, settings_of
 from tests.integration.logs import unique
 
 NIGHTLY = os.environ.get("FRAUD_NIGHTLY") == "1"
@@ -18,11 +17,7 @@ NIGHTLY = os.environ.get("FRAUD_NIGHTLY") == "1"
 def set_up(tmp_path_factory: pytest.TempPathFactory, mlflow_server: str) -> Iterator[Stage]:
     """Redis and two workers, a champion and a fallback."""
     current = settings_of(tmp_path_factory.mktemp("chaos"), mlflow_server, model_name=unique("chaos"))
-    with Platform(current) as platform:
-        made = Stage(platform)
-        platform.start("redis")
-        made.prepare()
-        platform.start("service")
+    with on_stage(current) as made:
         yield made
 
 

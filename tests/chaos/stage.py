@@ -32,6 +32,17 @@ NOBODY = "postgresql://nobody@127.0.0.1:9/none"
 WORKER = "_bentoml_impl.worker.service"
 
 
+@contextlib.contextmanager
+def on_stage(current: Settings) -> Iterator[Stage]:
+    """Redis and the service with a champion and a fallback, for the length of the block."""
+    with Platform(current) as platform:
+        made = Stage(platform)
+        platform.start("redis")
+        made.prepare()
+        platform.start("service")
+        yield made
+
+
 class Stage:
     """A running platform and the means to break it."""
 

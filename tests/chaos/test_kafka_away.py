@@ -9,11 +9,10 @@ import pytest
 
 from feature_repo.settings import Settings
 from monitoring.decision_log import LoggedDecision
-from monitoring.processes import Platform
 from stream_jobs.kafka_decisions import KafkaDecisions
 from tests.chaos.conftest import NIGHTLY
 from tests.chaos.load import Load, sent_again, until
-from tests.chaos.stage import Stage, same_bytes, settings_of
+from tests.chaos.stage import Stage, on_stage, same_bytes, settings_of
 from tests.chaos.verdict import judge
 from tests.integration.logs import unique
 from tests.kafka_broker import Broker
@@ -30,11 +29,7 @@ def over_kafka(tmp_path_factory: pytest.TempPathFactory, mlflow_server: str, kaf
     of_kafka = {"decision_log": "kafka", "kafka_bootstrap": kafka_broker.bootstrap, "decisions_stream": stream}
     home, name = tmp_path_factory.mktemp("chaos-kafka"), unique("chaos")
     current = settings_of(home, mlflow_server, model_name=name, **of_kafka)
-    with Platform(current) as platform:
-        made = Stage(platform)
-        platform.start("redis")
-        made.prepare()
-        platform.start("service")
+    with on_stage(current) as made:
         yield made
 
 
