@@ -6,7 +6,7 @@ fall together. A payment that was decided before is told so and appended to noth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from hashlib import sha1
 from typing import Any, NamedTuple, Protocol
@@ -16,12 +16,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from bentos.errors import Unavailable
 from bentos.wire import Wire, alive
-from feature_repo.redis_wire import command
 from feature_repo.settings import Settings
+from monitoring.decision_claim import DIGEST
 from monitoring.decision_log import FIELDS, LoggedDecision, claim_key, decode
-
-DIGEST = 16
-"""Bytes of a payment's digest, at the beginning of its claim; the entry's identifier follows."""
 
 
 class Entry(NamedTuple):
@@ -111,7 +108,7 @@ class RedisDecisionLog:
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """See `DecisionLog`."""
         try:
-            (found,) = await self._call(entries)
+            found = await self._call(entries)
         except RedisError as error:
             raise Unavailable("decision_log", error) from error
         return [_MARKS[one] if isinstance(one, int) else one for one in found]
@@ -119,17 +116,10 @@ class RedisDecisionLog:
     async def find(self, transaction_id: str) -> LoggedDecision | None:
         """See `DecisionLog`."""
         try:
-            (claim,) = await self._send(b"GET", claim_key(self._stream, transaction_id).encode())
-            if claim is None:
-                return None
-            entry = claim[DIGEST:]
-            (found,) = await self._send(b"XRANGE", self._stream.encode(), entry, entry)
+            claim = await self._ask(b"GET", claim_key(self._stream, transaction_id).encode())
+            return None if claim is None else await in_stream(self._ask, self._stream, claim[DIGEST:])
         except RedisError as error:
             raise Unavailable("decision_log", error) from error
-        if not found:
-            return None
-        identifier, flat = found[0]
-        return decode(identifier.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
 
     async def alive(self) -> bool:
         """See `DecisionLog`."""
@@ -148,14 +138,24 @@ class RedisDecisionLog:
             )  # fmt: skip
         rest = (b"%d" % len(keys), *keys, *arguments)
         try:
-            return await self._send(b"EVALSHA", _SHA, *rest)
+            given: list[Any] = await self._ask(b"EVALSHA", _SHA, *rest)
         except ResponseError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
-        return await self._send(b"EVAL", SCRIPT, *rest)
+            given = await self._ask(b"EVAL", SCRIPT, *rest)
+        return given
 
-    async def _send(self, *parts: bytes) -> list[Any]:
-        return await self._wire.exchange([command(*parts)], self._timeout)
+    async def _ask(self, *parts: bytes) -> Any:
+        return await self._wire.ask(*parts, timeout=self._timeout)
+
+
+async def in_stream(ask: Callable[..., Awaitable[Any]], stream: str, entry: bytes) -> LoggedDecision | None:
+    """The entry of a Redis Stream with this identifier; `ask` gives the reply to one command."""
+    page = await ask(b"XRANGE", stream.encode(), entry, entry)
+    if not page:
+        return None
+    identifier, flat = page[0]
+    return decode(identifier.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
 
 
 class Conflicts:

@@ -15,7 +15,6 @@ from bentos.errors import Refused, Unavailable
 from bentos.feedback import feedback_answer, feedback_command, matched, read_feedback
 from bentos.intake import Limits
 from bentos.wire import Wire
-from feature_repo.redis_wire import command
 from feature_repo.settings import Settings
 
 
@@ -41,8 +40,7 @@ class FeedbackDesk:
             raise Refused(422, "invalid_feedback", "The feedback names another card than the payment's.", [problem])
         known = matched(feedback, decided is not None, now, self._limits.max_age)
         try:
-            parts = feedback_command(feedback, self._stream)
-            (reply,) = await self._wire.exchange([command(*parts)], self._timeout)
+            reply = await self._wire.ask(*feedback_command(feedback, self._stream), timeout=self._timeout)
         except RedisError as error:
             raise Unavailable("feedback_log", error) from error
         return feedback_answer(feedback, reply, known).model_dump_json().encode()

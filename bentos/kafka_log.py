@@ -15,14 +15,13 @@ from typing import Any
 from confluent_kafka import KafkaException
 from redis.exceptions import RedisError
 
-from bentos.decisions import Entry, Mark, Outcome
+from bentos.decisions import Entry, Mark, Outcome, in_stream
 from bentos.errors import Unavailable
 from bentos.kafka_sender import Sender
 from bentos.wire import Wire, alive
-from feature_repo.redis_wire import command
 from feature_repo.settings import Settings
 from monitoring.decision_claim import CONFIRMED, DIGEST, WAITING, KafkaClaim, claim, read_claim
-from monitoring.decision_log import LoggedDecision, claim_key, decode
+from monitoring.decision_log import LoggedDecision, claim_key
 from monitoring.decision_message import Message, key, logged, pack, unpack
 
 # KEYS: the claims. ARGV: for each when it expires (ms, 0: never) and what it is. Gives for each the one that was there.
@@ -89,7 +88,9 @@ class KafkaDecisionLog:
             if found is None:
                 return None
             said = read_claim(found)
-            return logged("claim", said.body) if isinstance(said, KafkaClaim) else await self._in_stream(said)
+            if isinstance(said, KafkaClaim):
+                return logged("claim", said.body)
+            return await in_stream(self._ask, self._stream, said.encode())
         except RedisError as error:
             raise Unavailable("decision_log", error) from error
 
@@ -127,16 +128,8 @@ class KafkaDecisionLog:
 
     async def _answer_in_stream(self, entry: str) -> bytes:
         """The answer of a decision that was logged while Redis was the log."""
-        found = await self._in_stream(entry)
+        found = await in_stream(self._ask, self._stream, entry.encode())
         return b"" if found is None else found.answer
 
-    async def _in_stream(self, entry: str) -> LoggedDecision | None:
-        page = await self._ask(b"XRANGE", self._stream.encode(), entry.encode(), entry.encode())
-        if not page:
-            return None
-        identifier, flat = page[0]
-        return decode(identifier.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
-
     async def _ask(self, *parts: bytes) -> Any:
-        [reply] = await self._wire.exchange([command(*parts)], self._timeout)
-        return reply
+        return await self._wire.ask(*parts, timeout=self._timeout)

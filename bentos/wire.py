@@ -52,6 +52,11 @@ class Wire:
             live = await self._connected(timeout)
         return await live.exchange(commands, timeout)
 
+    async def ask(self, *parts: bytes, timeout: float) -> Any:
+        """The reply to one command; raises as `exchange` does."""
+        (reply,) = await self.exchange([command(*parts)], timeout)
+        return reply
+
     def close(self) -> None:
         """Give the connection up; what is owed fails."""
         if self._making is not None:
@@ -204,5 +209,5 @@ def _settle(owed: _Owed) -> None:
 async def alive(wire: Wire, timeout: float) -> bool:
     """Whether Redis answers."""
     with contextlib.suppress(RedisError):
-        return (await wire.exchange([command(b"PING")], timeout)) == [b"PONG"]
+        return bool(await wire.ask(b"PING", timeout=timeout) == b"PONG")
     return False
