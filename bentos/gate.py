@@ -26,7 +26,7 @@ from bentos.scoring import Scored, answer
 from bentos.tally import count
 from feature_repo.schema import InvalidTransaction, Transaction
 from feature_repo.window_state import to_us
-from monitoring.decision_log import LoggedDecision, encode
+from monitoring.decision_log import encode
 from monitoring.metrics import metrics
 
 MARGIN = timedelta(days=1)
@@ -51,10 +51,6 @@ class Decider(Protocol):
 
     async def predict_batch(self, items: Sequence[Item], started: float) -> bytes:
         """Decide the payments among the items, keep the rejections: the JSON of a `BatchAnswer`."""
-        ...
-
-    async def find(self, transaction_id: str) -> LoggedDecision | None:
-        """The decision on record; raises `Unavailable`."""
         ...
 
 
@@ -113,10 +109,6 @@ class Gate:
         metrics.errors.labels(error_type=INVALID_INPUT).inc(len(places) - len(waiting))
         self._batcher.add(waiting)
         return b'{"results":[%b]}' % b",".join([await _result(place) for place in places])
-
-    async def find(self, transaction_id: str) -> LoggedDecision | None:
-        """See `Decider`."""
-        return await self._log.find(transaction_id)
 
     async def close(self) -> None:
         """Finish what is under way."""

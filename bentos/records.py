@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from msgspec.structs import asdict
 
 from bentos.answers import Contribution, DecisionRecord, Explanation, Reason
 from bentos.decisions import DecisionLog
@@ -79,7 +80,9 @@ class Records:
                 Contribution(feature=columns[place], value=values[place], contribution=weights[place])
                 for place in order.tolist()
             ),
-            reasons=tuple(_plain(one) for one in reasons.give(given, vectors, [found.decision != "approve"])[0]),
+            reasons=tuple(
+                Reason(**asdict(one)) for one in reasons.give(given, vectors, [found.decision != "approve"])[0]
+            ),
         )
         return told.model_dump_json().encode()
 
@@ -97,7 +100,3 @@ def _explainer(folder: Path, columns: tuple[str, ...]) -> tuple[Explainer, Reaso
 
 def _values(vector: Any) -> list[float | None]:
     return [None if value != value else value for value in vector.tolist()]
-
-
-def _plain(reason: Any) -> Reason:
-    return Reason(**{name: getattr(reason, name) for name in reason.__struct_fields__})
