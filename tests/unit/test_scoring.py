@@ -255,18 +255,6 @@ def test_one_payment_twice_in_one_batch_is_decided_once():
     assert len(log.kept) == 1
 
 
-def test_a_decision_on_record_is_found_by_its_payment():
-    async def work() -> None:
-        open_gate = gate()
-        body = await open_gate.predict(payment(), 0.0)
-        found = await open_gate.find("t1")
-        assert found is not None
-        assert found.answer == body
-        assert await open_gate.find("t2") is None
-
-    asyncio.run(work())
-
-
 def test_a_batch_keeps_its_order_and_one_bad_item_fails_alone():
     log = Log()
     late = payment(transaction_id="late", timestamp="2026-02-01T00:00:00Z")
