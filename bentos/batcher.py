@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from bentos.payments import Asked
 
@@ -23,8 +24,26 @@ LONGEST_WAIT = 0.002
 """Seconds a payment may wait for a batch to begin while others are under way."""
 
 
-class Waiting:
+class Waits(Protocol):
     """A payment that waits for its answer. `started` is `time.perf_counter()` when its request was complete."""
+
+    @property
+    def asked(self) -> Asked: ...
+
+    @property
+    def started(self) -> float: ...
+
+    def answer(self, body: bytes) -> None:
+        """Give the answer, unless the client has gone meanwhile."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Give the error in its place."""
+        ...
+
+
+class Waiting:
+    """A payment whose answer is awaited in `done`."""
 
     __slots__ = ("asked", "done", "started")
 
@@ -33,12 +52,12 @@ class Waiting:
         self.done: asyncio.Future[bytes] = loop.create_future()
 
     def answer(self, body: bytes) -> None:
-        """Give the answer, unless the client has gone meanwhile."""
+        """See `Waits`."""
         if not self.done.done():
             self.done.set_result(body)
 
     def fail(self, error: Exception) -> None:
-        """Give the error in its place."""
+        """See `Waits`."""
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -46,13 +65,13 @@ class Waiting:
 class Batcher:
     """Hands batches to `work`, which answers each payment; what it raises is the answer of all that have none."""
 
-    def __init__(self, work: Callable[[Sequence[Waiting]], Awaitable[None]]) -> None:
+    def __init__(self, work: Callable[[Sequence[Waits]], Awaitable[None]]) -> None:
         self._work = work
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[Waits] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
         self._next: asyncio.Handle | None = None
 
-    def add(self, waiting: Sequence[Waiting]) -> None:
+    def add(self, waiting: Sequence[Waits]) -> None:
         """Take payments; their answers come through their futures."""
         self._queue.extend(waiting)
         if self._next is None:
@@ -87,7 +106,7 @@ class Batcher:
         self._under_way.discard(task)
         self._begin()
 
-    async def _run(self, batch: Sequence[Waiting]) -> None:
+    async def _run(self, batch: Sequence[Waits]) -> None:
         try:
             await self._work(batch)
         except Exception as error:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from bentos.answers import ModelCard, Rejected
-from bentos.batcher import Batcher, Waiting
+from bentos.batcher import Batcher, Waiting, Waits
 from bentos.decisions import DecisionLog, Entry, Mark
 from bentos.errors import INVALID_INPUT, already_decided
 from bentos.intake import Item, Limits, check_instant, check_size, rejected
@@ -23,7 +23,7 @@ from bentos.lineup import Lineup
 from bentos.online import OnlineFeatures
 from bentos.payments import Asked, asked
 from bentos.scoring import Scored, answer
-from bentos.tally import count
+from bentos.tally import Tally
 from feature_repo.schema import InvalidTransaction, Transaction
 from feature_repo.window_state import to_us
 from monitoring.decision_log import encode
@@ -41,12 +41,15 @@ class Decider(Protocol):
 
     def card(self) -> ModelCard: ...
 
-    async def predict(self, asked: Asked, started: float) -> bytes:
-        """Decide one payment: the JSON of its `Answer`.
+    def offer(self, waiting: Waits) -> None:
+        """Decide one payment, which gets the JSON of its `Answer`, or `Refused` (409) or `Unavailable` in its place.
 
-        Raises `InvalidTransaction` for its instant, `Refused` (409) where its identifier is another payment's, and
-        `Unavailable`.
+        Raises `InvalidTransaction` for its instant.
         """
+        ...
+
+    async def predict(self, asked: Asked, started: float) -> bytes:
+        """As `offer`, for who awaits the answer: the JSON of the `Answer`; raises what `offer` gives in its place."""
         ...
 
     async def predict_batch(self, items: Sequence[Item], started: float) -> bytes:
@@ -71,7 +74,7 @@ class Gate:
         self.limits, self.card = limits, card
         self._judge, self._lineup, self._online, self._log = judge, lineup, online, log
         self._now, self._shadow = now, shadow
-        self._batcher = Batcher(self._decide)
+        self._batcher, self._tally = Batcher(self._decide), Tally()
         keep = None if limits.max_age is None else limits.max_age + limits.max_future + MARGIN
         self._keep_us = None if keep is None else keep // timedelta(microseconds=1)
 
@@ -90,11 +93,15 @@ class Gate:
             if isinstance(one, Scored):
                 answer(one, now.isoformat(), 0.0)
 
+    def offer(self, waiting: Waits) -> None:
+        """See `Decider`."""
+        check_instant(waiting.asked, to_us(self._now()), self.limits)
+        self._batcher.add([waiting])
+
     async def predict(self, asked: Asked, started: float) -> bytes:
         """See `Decider`."""
-        check_instant(asked, to_us(self._now()), self.limits)
         waiting = Waiting(asked, started, asyncio.get_running_loop())
-        self._batcher.add([waiting])
+        self.offer(waiting)
         return await waiting.done
 
     async def predict_batch(self, items: Sequence[Item], started: float) -> bytes:
@@ -113,6 +120,7 @@ class Gate:
     async def close(self) -> None:
         """Finish what is under way."""
         await self._batcher.drain()
+        self._tally.count()
         self._online.close()
         self._log.close()
 
@@ -124,9 +132,9 @@ class Gate:
                 return rejected(item.payment.transaction_id, error)
         return item
 
-    async def _decide(self, batch: Sequence[Waiting]) -> None:
+    async def _decide(self, batch: Sequence[Waits]) -> None:
         """Read, score, put on record, answer."""
-        decided: list[tuple[Waiting, Scored]] = []
+        decided: list[tuple[Waits, Scored]] = []
         lineup = self._lineup()
         for places, rows in await self._online.read([waiting.asked for waiting in batch]):
             group = [batch[place] for place in places] if len(places) != len(batch) else batch
@@ -139,7 +147,7 @@ class Gate:
         if decided:
             await self._record(decided)
 
-    async def _record(self, decided: Sequence[tuple[Waiting, Scored]]) -> None:
+    async def _record(self, decided: Sequence[tuple[Waits, Scored]]) -> None:
         at = self._now().isoformat().replace("+00:00", "Z")
         over = time.perf_counter()
         latencies = [over - waiting.started for waiting, _ in decided]
@@ -160,7 +168,7 @@ class Gate:
                 metrics.decisions_repeated.inc()
                 waiting.answer(outcome)
         if made:
-            count([one for one, _ in made], [latency for _, latency in made])
+            self._tally.take([one for one, _ in made], [latency for _, latency in made])
             self._shadow([one for one, _ in made])
 
     def _entry(self, one: Scored, told: bytes) -> Entry:

@@ -40,7 +40,7 @@ It gives what charges the caller with further payments than the first, and may r
 """
 
 JSON = "application/json"
-_JSON_HEADERS = {JSON.encode(), b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
+JSON_HEADERS = {JSON.encode(), b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
 
 
 class ClientGone(Exception):
@@ -82,8 +82,8 @@ class Lane:
                 body = await self._predict_batch(scope, receive, charge)
             elif path in self._actions:
                 _require_method(scope, ("POST",))
-                given = await _body(scope, receive, self._decider().limits.max_body_bytes)
-                status, body = 202, await self._actions[path](given)
+                sent = await _body(scope, receive, self._decider().limits.max_body_bytes)
+                status, body = 202, await self._actions[path](sent)
             elif (found := self._resource(path)) is not None:
                 _require_method(scope, ("GET", "HEAD"))
                 body = await found[0](found[1])
@@ -93,9 +93,8 @@ class Lane:
         except ClientGone:
             return
         except Exception as error:
-            refused = refusal(error)
-            _report(error, refused)
-            status, headers, body = refused.status, refused.headers, refused.body()
+            given = refused(error)
+            status, headers, body = given.status, given.headers, given.body()
         await _send(send, status, headers, body, with_body=with_body)
 
     def _resource(self, path: str) -> tuple[Resource, str] | None:
@@ -122,13 +121,16 @@ class Lane:
         return await decider.predict_batch(items, started)
 
 
-def _report(error: Exception, refused: Refused) -> None:
-    if refused.status >= 500 or isinstance(error, InvalidTransaction):
+def refused(error: Exception) -> Refused:
+    """The refusal that an error amounts to, counted and told in the log where an operator should know of it."""
+    given = refusal(error)
+    if given.status >= 500 or isinstance(error, InvalidTransaction):
         metrics.errors.labels(error_type=error_type(error)).inc()
-    if refused.status == 500:
+    if given.status == 500:
         logger.error("A request failed.", exc_info=error)
-    elif refused.status > 500:
+    elif given.status > 500:
         logger.warning("%s %s", error, error.__cause__ or "")
+    return given
 
 
 def _require_method(scope: Scope, methods: tuple[str, ...]) -> None:
@@ -143,9 +145,9 @@ async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
     for name, value in scope["headers"]:
         if name == b"content-length":
             if not value.isdigit() or int(value) > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
         elif name == b"content-type":
-            if value not in _JSON_HEADERS:
+            if value not in JSON_HEADERS:
                 _require_json("content-type", value.decode("latin-1"))
         elif name == b"content-encoding":
             _require_plain(value.decode("latin-1"))
@@ -153,7 +155,7 @@ async def _body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if message["type"] == "http.request" and not message.get("more_body", False):
         body: bytes = message.get("body", b"")
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         return body
     return await _rest(message, receive, limit)
 
@@ -167,7 +169,7 @@ async def _rest(message: Message, receive: Receive, limit: int) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
@@ -192,7 +194,8 @@ def _unsupported(field: str, value: str, rule: str) -> Refused:
     return Refused(415, "unsupported_media_type", f"Header {field} is {quote(value)!r}; {rule}.", [problem])
 
 
-def _too_large(limit: int) -> Refused:
+def too_large(limit: int) -> Refused:
+    """The refusal of a body of more than `limit` bytes."""
     return Refused(413, "body_too_large", f"The body is larger than {limit:,} bytes. Send less, or a batch in parts.")
 
 

@@ -23,6 +23,8 @@ from bentos.cors import Cors, CrossOrigin
 from bentos.decisions import Conflicts, DecisionLog, RedisDecisionLog
 from bentos.docs_page import DocsPage
 from bentos.explaining import Explainers
+from bentos.express import Counter, Express
+from bentos.express import install as install_express
 from bentos.features import UnknownFeatureService
 from bentos.feedback_desk import FeedbackDesk
 from bentos.gate import Gate
@@ -127,6 +129,8 @@ class TollgateService:
         gc.set_threshold(*COLLECT)
         _without_access_log()
         _running[:] = [self]
+        if self.cors.closed:  # who answers browsers marks every answer
+            Express.counter = Counter(_gate, _door)
 
     @bentoml.api
     async def predict(self, transaction: Transaction, /) -> Answer:
@@ -224,6 +228,7 @@ class _Fronted(type(_exposed)):  # type: ignore[misc]
     __slots__ = ()
 
     def to_asgi(self, is_main: bool = True) -> App:
+        install_express()
         behind = DocsPage(super().to_asgi(is_main=is_main))
         resources = {"/model": _card, "/docs.json": _document, "/decisions/": _decision}
         lane = Lane(behind, decider=_gate, resources=resources, door=_door, actions={"/feedback": _feedback})
