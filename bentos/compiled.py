@@ -97,12 +97,12 @@ class CompiledReader:
         for look, count, rows in zip(self._lookups, question.counts, question.rows, strict=True):
             found = replies[begin : begin + count]
             begin += count
-            for place, name in enumerate(look.names):
-                values = [_value(reply[place]) for reply in found]
-                short = name.split("__", 1)[1]
+            for place, (name, short) in enumerate(look.names.items()):
+                stored = [reply[place] for reply in found]
                 spec = self._windowed.get(short)
-                column = [values[row] for row in rows] if spec is None else States(spec, values, rows)
-                inputs[name] = inputs[short] = column
+                inputs[name] = inputs[short] = (
+                    _column(stored, rows) if spec is None else States(spec, [_value(one) for one in stored], rows)
+                )
         at = np.array([one.at for one in payments], np.int64)
         incomplete = np.zeros(len(payments), np.bool_)
         for name, spec in self._windowed.items():
@@ -153,7 +153,7 @@ class _Lookup:
 
     def __init__(self, keys: EntityKeys, join_key: str) -> None:
         self.keys, self.join_key = keys, join_key
-        self.names: list[str] = []
+        self.names: dict[str, str] = {}
         self.fields: list[bytes] = []
         self._head, self._tail = b"", b""
 
@@ -180,7 +180,7 @@ def _lookups(store: Any, names: Sequence[str]) -> list[_Lookup]:
             for feature in projection.features:
                 column = f"{view.name}__{feature.name}"
                 if column not in look.names:
-                    look.names.append(column)
+                    look.names[column] = feature.name
                     look.fields.append(_mmh3(f"{view.name}:{feature.name}"))
     for look in found.values():
         look.seal()
@@ -192,6 +192,25 @@ def _transformation(store: Any, name: str) -> Any:
     if view.tags.get(VECTORISED_TAG) != "true":
         raise NotCompilable(f"View '{name}': the compiled reader runs transformations tagged {VECTORISED_TAG}=true.")
     return view.feature_transformation.udf
+
+
+_PACKED = np.dtype([("tag", "u1"), ("value", "<f8")])
+_NULL = Value(double_val=np.nan).SerializeToString()
+FEW = 8
+"""Values that are read one by one sooner than as an array."""
+
+
+def _column(stored: Sequence[bytes | None], rows: Sequence[int]) -> Any:
+    """The column whose row r has the stored value `rows[r]`: an array where all of them are numbers or nothing."""
+    first = next((one for one in stored if one), b"") if len(stored) >= FEW else b""
+    if first[:1] == _DOUBLE:
+        data = b"".join([_NULL if one is None else one for one in stored])
+        if len(data) == len(stored) * _PACKED.itemsize:
+            packed = np.frombuffer(data, _PACKED)
+            if (packed["tag"] == _DOUBLE[0]).all():
+                return packed["value"][np.asarray(rows)]
+    values = [_value(one) for one in stored]
+    return [values[row] for row in rows]
 
 
 def _value(message: bytes | None) -> Any:

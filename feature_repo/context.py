@@ -133,5 +133,5 @@ def _differs(left: Any, right: Any) -> Floats:
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(whole > 0, part / whole, np.nan)
+    given: Floats = np.full(len(whole), np.nan)
+    return np.divide(part, whole, out=given, where=whole > 0)

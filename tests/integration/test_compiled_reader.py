@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
+from msgspec.structs import replace
 from redis import Redis
 
 from bentos.compiled import CompiledReader
@@ -90,7 +91,11 @@ def payments() -> list[Asked]:
     return [asked(one) for one in made]
 
 
-def test_it_reads_what_feast_reads_for_stored_missing_and_null_features(current: Settings) -> None:
+@pytest.mark.parametrize("few", [8, 1])
+def test_it_reads_what_feast_reads_for_stored_missing_and_null_features(
+    current: Settings, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bentos.compiled.FEW", few)
     by_feast, compiled = FeastReader(current), CompiledReader(current)
     assert compiled.columns == by_feast.columns
     assert compiled.feature_service == by_feast.feature_service
@@ -100,6 +105,27 @@ def test_it_reads_what_feast_reads_for_stored_missing_and_null_features(current:
     assert found.incomplete == expected.incomplete
     assert set(found.incomplete) == {True, False}
     assert np.isfinite(found.vectors).any(axis=0).sum() > 55  # not a comparison of nulls
+
+
+def test_many_of_whom_nothing_is_stored_or_only_numbers_are(current: Settings) -> None:
+    store = apply(current)
+    names = [field.name for field in store.get_feature_view("card_profile").features]
+    rows = [
+        (
+            EntityKey(join_keys=["card_id"], entity_values=[Value(string_val=f"k{n}")]),
+            {name: Value(double_val=n / 7) if name.startswith("amount_") else Value() for name in names},
+            NOW,
+            None,
+        )
+        for n in range(20)
+    ]
+    write = store._get_provider().online_store.online_write_batch
+    write(store.config, store.get_feature_view("card_profile"), rows, None)
+    by_feast, compiled = FeastReader(current), CompiledReader(current)
+    known = [one._replace(payment=replace(one.payment, card_id=f"k{n}")) for n, one in enumerate(payments())]
+    nobody = [one._replace(payment=replace(one.payment, card_id=f"n{n}")) for n, one in enumerate(payments())]
+    for asked_of in (known, nobody, [*nobody, *known]):
+        np.testing.assert_array_equal(compiled.read(asked_of).vectors, by_feast.read(asked_of).vectors)
 
 
 def test_a_row_does_not_depend_on_what_else_is_read_with_it(current: Settings) -> None:
