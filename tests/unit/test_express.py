@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -145,10 +145,10 @@ def in_a_loop(work: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(within())
 
 
-def express(**settings: Any) -> Served:
-    decider = Echo(held=settings.pop("held", False))
+def express(*, held: bool = False, keep_alive: float = 5.0) -> Served:
+    decider = Echo(held=held)
     Express.counter = Counter(lambda: decider, _door)
-    return Served(Express, decider, **settings)
+    return Served(Express, decider, keep_alive)
 
 
 def body(name: str = "t1", **changes: Any) -> bytes:
@@ -226,6 +226,7 @@ def test_both_ways_write_the_same_bytes(name: str):
     in_a_loop(work)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*PLAIN, "another method", "in chunks", "a query"]), min_size=1, max_size=4), st.data())
 def test_requests_cut_anywhere_are_answered_in_their_order(names: list[str], data: st.DataObject):
     sent = b"".join((PLAIN | OTHER)[name] for name in names if name != "a body too large")
