@@ -33,7 +33,7 @@ class Payments:
 
     def summed(self, values: npt.NDArray[np.generic]) -> Floats:
         """Row values, added up by card."""
-        return np.bincount(self.card, np.asarray(values, np.float64), self.cards)
+        return np.asarray(np.bincount(self.card, np.asarray(values, np.float64), self.cards), np.float64)
 
     @cached_property
     def _places(self) -> tuple[npt.NDArray[np.intp], int]:
