@@ -75,16 +75,20 @@ def paired_each(
     rows: pd.DataFrame,
     champion_scores: Scores,
     challenger_scores: Scores,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, Metric | tuple[Metric, Metric]],
     repeats: int = REPEATS,
     seed: int = 7,
 ) -> dict[str, Interval]:
-    """The interval of challenger minus champion for each metric, all on the same resamples."""
+    """The interval of challenger minus champion for each metric, all on the same resamples.
+
+    Where a metric reads a model's own thresholds it is given twice, the champion's first.
+    """
     before, after = Payments(rows, champion_scores), Payments(rows, challenger_scores)
     drawn = resamples(before.cards, repeats, seed)
+    both = {name: metric if isinstance(metric, tuple) else (metric, metric) for name, metric in metrics.items()}
     return {
-        name: _interval(_values(after, metric, drawn) - _values(before, metric, drawn))
-        for name, metric in metrics.items()
+        name: _interval(_values(after, ours, drawn) - _values(before, theirs, drawn))
+        for name, (theirs, ours) in both.items()
     }
 
 

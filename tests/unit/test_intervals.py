@@ -116,6 +116,14 @@ def test_what_is_hard_for_both_cancels_out():
     assert difference.high - difference.low < (alone.high - alone.low) / 2
 
 
+def test_a_metric_that_reads_thresholds_is_asked_of_each_model_with_its_own():
+    rows, scores = payments(500, 50, 9)
+    above = [weighted.mean_of("above", lambda some, cut=cut: (some.scores >= cut).astype(float)) for cut in (0.3, 0.6)]
+    difference = paired_each(rows, scores, scores, {"above": (above[0], above[1])})["above"]
+    assert difference.value == pytest.approx((scores >= 0.6).mean() - (scores >= 0.3).mean())
+    assert difference.low < difference.value < difference.high < 0
+
+
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     rows, scores = payments(500, 50, 7)
     assert bootstrap(rows, scores, weighted.AUC_ROC) == bootstrap(rows, scores, weighted.AUC_ROC)
