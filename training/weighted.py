@@ -159,11 +159,20 @@ METRICS = {
 }
 
 
-def mean_of(name: str, values: Callable[[Payments], Floats], higher_is_better: bool = True) -> Weighted:
-    """The mean over payments of a value of each, such as what its decision saves."""
+def ratio(
+    name: str,
+    above: Callable[[Payments], Floats],
+    below: Callable[[Payments], Floats],
+    higher_is_better: bool = True,
+) -> Weighted:
+    """The sum over payments of one value of each divided by that of another, such as the share of losses saved."""
 
     def over(payments: Payments, weights: Floats) -> Floats:
-        each = values(payments)
-        return _ratio(weights @ payments.summed(each), weights @ payments.summed(np.ones(len(each))))
+        return _ratio(weights @ payments.summed(above(payments)), weights @ payments.summed(below(payments)))
 
     return Weighted(name, over, higher_is_better)
+
+
+def mean_of(name: str, values: Callable[[Payments], Floats], higher_is_better: bool = True) -> Weighted:
+    """The mean over payments of a value of each, such as what its decision saves."""
+    return ratio(name, values, lambda payments: np.ones(len(payments.rows)), higher_is_better)
