@@ -1,6 +1,7 @@
 """From a model's ONNX graph to what each column contributed to a score; exact, and without the library that fitted it.
 
 Contributions and `base` add up to the model's output: log-odds, or the probability itself for a forest that averages.
+Where a calibration stands behind it, they add up to what it is made of.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bentos.calibration import OPERATORS, Calibration
 from bentos.effects import Effects
 from bentos.tree_kernels import walk
 from bentos.tree_tables import Tables, tables
 from bentos.trees import NotExplainable, Output, Trees, read
-from feature_repo.contract import EFFECTS_KEY, ONNX_INPUT
+from feature_repo.contract import CALIBRATION_KEY, EFFECTS_KEY, ONNX_INPUT
 
 TREES = "TreeEnsembleClassifier"
 
@@ -52,6 +54,7 @@ class Explainer:
     quick: bool
     """Whether it costs microseconds a row: cheap enough for each answer. Otherwise explain on demand."""
     method: Tables | Walk | Effects
+    calibration: Calibration | None = None
 
     @classmethod
     def of(cls, graph: bytes, columns: Sequence[str]) -> Explainer:
@@ -63,14 +66,19 @@ class Explainer:
             proto = load_model_from_string(graph)
         except DecodeError as error:
             raise NotExplainable(f"The graph is no ONNX model: {error}.") from None
-        effects = {entry.key: entry.value for entry in proto.metadata_props}.get(EFFECTS_KEY)
-        if effects is not None:
-            linear = Effects.read(effects, len(columns))
-            return cls(tuple(columns), linear.base, "log-odds", True, linear)
-        trees = _trees(list(proto.graph.node), len(columns))
+        stated = {entry.key: entry.value for entry in proto.metadata_props}
+        nodes, calibration = list(proto.graph.node), None
+        if CALIBRATION_KEY in stated:
+            calibration = Calibration.read(stated[CALIBRATION_KEY], [node.op_type for node in nodes])
+            nodes = nodes[: -len(OPERATORS)]
+        if EFFECTS_KEY in stated:
+            linear = Effects.read(stated[EFFECTS_KEY], len(columns))
+            return cls(tuple(columns), linear.base, "log-odds", True, linear, calibration)
+        trees = _trees(nodes, len(columns))
+        output = calibration.margin if calibration else trees.output
         looked_up = tables(trees, len(columns))
         method = looked_up or Walk(trees)
-        explainer = cls(tuple(columns), trees.mean, trees.output, looked_up is not None, method)
+        explainer = cls(tuple(columns), trees.mean, output, looked_up is not None, method, calibration)
         explainer.contributions(
             np.full((1, len(columns)), np.nan, np.float32)
         )  # compiles what a first row would wait for
@@ -86,6 +94,8 @@ class Explainer:
     def probabilities(self, contributions: Contributions) -> npt.NDArray[np.float64]:
         """The fraud probabilities that contributions add up to."""
         total = contributions.sum(axis=1) + self.base
+        if self.calibration is not None:
+            return self.calibration.probabilities(total)
         return total if self.output == "probability" else 1.0 / (1.0 + np.exp(-total))
 
     def check(self, vectors: Vectors, scores: npt.NDArray[np.float64]) -> None:

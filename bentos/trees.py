@@ -143,7 +143,9 @@ def _below(given: dict[str, Any]) -> npt.NDArray[np.float32]:
     """Thresholds of "x < threshold": for float32, x <= t is x < the next number above t."""
     threshold = np.array(given["nodes_values"], np.float32)
     inclusive = np.array([mode == b"BRANCH_LEQ" for mode in given["nodes_modes"]])
-    return np.where(inclusive, np.nextafter(threshold, np.float32(np.inf)), threshold).astype(np.float32)
+    with np.errstate(over="ignore"):  # above the largest number there is infinity, and all finite ones are below it
+        above = np.nextafter(threshold, np.float32(np.inf))
+    return np.where(inclusive, above, threshold).astype(np.float32)
 
 
 def _shares(cover: Reals, column: Ints, parent: Ints, end: Ints) -> Reals:

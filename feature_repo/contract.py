@@ -18,6 +18,8 @@ ONNX_OUTPUT = "probabilities"
 """The graph's input is float32 (rows, columns), null as NaN; its output (rows, 2), fraud in the second column."""
 EFFECTS_KEY = "tollgate.effects"
 """In a linear model's graph metadata: each column's effect on the log-odds, from which its reasons are made."""
+CALIBRATION_KEY = "tollgate.calibration"
+"""In the metadata of a graph whose calibration has knots: the curve between the margin and the log-odds."""
 
 Decision = Literal["approve", "review", "decline"]
 RiskLevel = Literal["low", "medium", "high"]
