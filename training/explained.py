@@ -22,10 +22,13 @@ class CoverMismatch(ValueError):
     """The graph's trees are not the model's trees, node by node."""
 
 
-def explain(proto: Any, model: Any, vectors: npt.NDArray[np.float32] | None) -> None:
+def explain(
+    proto: Any, model: Any, vectors: npt.NDArray[np.float32] | None, line: tuple[float, float] = (0.0, 1.0)
+) -> None:
     """Write into the graph what its reasons need; `vectors` are those the model was fitted on.
 
-    A kind of model that has no explanation here stays as it is.
+    `line` is the intercept and the slope of a straight calibration, which a linear model's effects take part in. A kind
+    of model that has no explanation here stays as it is.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
@@ -37,7 +40,7 @@ def explain(proto: Any, model: Any, vectors: npt.NDArray[np.float32] | None) -> 
         _write_covers(proto, [tree.tree_.weighted_n_node_samples for tree in last.estimators_])
     elif isinstance(last, LogisticRegression) and hasattr(model, "steps") and vectors is not None:
         entry = proto.metadata_props.add()
-        entry.key, entry.value = EFFECTS_KEY, json.dumps(_effects(model, vectors))
+        entry.key, entry.value = EFFECTS_KEY, json.dumps(_effects(model, vectors, line))
 
 
 def _booster_covers(booster: Any) -> Iterator[npt.NDArray[np.float64]]:
@@ -68,14 +71,15 @@ def _write_covers(proto: Any, covers: list[Any]) -> None:
     node.attribute.append(helper.make_attribute("nodes_hitrates", flat.astype(np.float32).tolist()))
 
 
-def _effects(model: Any, vectors: npt.NDArray[np.float32]) -> dict[str, Any]:
+def _effects(model: Any, vectors: npt.NDArray[np.float32], line: tuple[float, float]) -> dict[str, Any]:
     """What each value of each column adds to the log-odds, against the mean over `vectors`."""
     prepare, classifier = model[0], model[-1]
-    weights = classifier.coef_[0].astype(float)
+    intercept, scale = line
+    weights = classifier.coef_[0].astype(float) * scale
     (_, numbers, plain), (_, codes, coded) = prepare.transformers_
     imputer, scaler = numbers["impute"], numbers["scale"]
     number_weights, code_weights = np.split(weights, [len(plain)])
-    base = float(classifier.intercept_[0])
+    base = float(classifier.intercept_[0]) * scale + intercept
     written = []
     ends = np.cumsum([len(each) for each in codes["encode"].categories_])[:-1]
     per_column = zip(coded, codes["encode"].categories_, np.split(code_weights, ends), strict=True)

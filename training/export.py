@@ -10,12 +10,14 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from feature_repo.contract import ONNX_INPUT, ONNX_OUTPUT
+from training.calibrate import Calibrated
+from training.calibration_graph import put_behind
 from training.explained import explain
+from training.imbalance import without_sampler
+from training.tree_graph import OPSETS, graph_of, is_grown_apart
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that float32 may make."""
-
-OPSET = {"": 18, "ai.onnx.ml": 3}
 
 
 class ParityError(ValueError):
@@ -34,28 +36,39 @@ class Parity:
 def to_onnx(model: Any, n_columns: int, fitted_on: npt.NDArray[np.float32] | None = None) -> bytes:
     """The graph: float32 (rows, columns) `features` in, float32 (rows, 2) `probabilities` out.
 
-    It holds what its reasons are made from; a linear model's need the vectors that it was fitted on.
+    `model` is a fitted candidate, or one that is calibrated; what it resampled with stays behind. The graph holds what
+    its reasons are made from; a linear model's need the vectors that it was fitted on.
     """
+    curve = model.curve if isinstance(model, Calibrated) else None
+    bare = without_sampler(model.model if isinstance(model, Calibrated) else model)
+    graph = _converted(bare, n_columns)
+    names = [output.name for output in graph.graph.output]
+    if names[-1] != ONNX_OUTPUT:
+        raise ParityError(f"The graph's outputs are {names}; its last must be '{ONNX_OUTPUT}'.")
+    straight = curve is not None and not curve.knots
+    explain(graph, bare, fitted_on, (curve.intercept, curve.slope) if curve and straight else (0.0, 1.0))
+    if curve is not None:
+        put_behind(graph, curve)
+    return bytes(graph.SerializeToString())
+
+
+def _converted(model: Any, n_columns: int) -> Any:
+    if is_grown_apart(model):
+        return graph_of(model, n_columns)
     if hasattr(model, "get_booster"):
         from onnxmltools import convert_xgboost
         from onnxmltools.convert.common.data_types import FloatTensorType
 
-        graph = convert_xgboost(model, initial_types=[(ONNX_INPUT, FloatTensorType([None, n_columns]))])
-    else:
-        from skl2onnx import to_onnx as convert
-        from skl2onnx.common.data_types import FloatTensorType
+        return convert_xgboost(model, initial_types=[(ONNX_INPUT, FloatTensorType([None, n_columns]))])
+    from skl2onnx import to_onnx as convert
+    from skl2onnx.common.data_types import FloatTensorType
 
-        graph = convert(
-            model,
-            initial_types=[(ONNX_INPUT, FloatTensorType([None, n_columns]))],
-            options={id(model): {"zipmap": False}},
-            target_opset=OPSET,
-        )
-    names = [output.name for output in graph.graph.output]
-    if names[-1] != ONNX_OUTPUT:
-        raise ParityError(f"The graph's outputs are {names}; its last must be '{ONNX_OUTPUT}'.")
-    explain(graph, model, fitted_on)
-    return bytes(graph.SerializeToString())
+    return convert(
+        model,
+        initial_types=[(ONNX_INPUT, FloatTensorType([None, n_columns]))],
+        options={id(model): {"zipmap": False}},
+        target_opset=OPSETS,
+    )
 
 
 def onnx_scores(graph: bytes, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
