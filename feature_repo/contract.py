@@ -30,7 +30,11 @@ class ContractMismatch(ValueError):
 
 
 class ModelContract(BaseModel):
-    """The promise itself. A score below `review_from` is approved; one from `decline_from` on is declined."""
+    """The promise itself. A score below `review_from` is approved; one from `decline_from` on is declined.
+
+    `medium_from` is where a payment's risk is medium though it may be approved: a review would pay if people had the
+    time. Null, as in a model registered before there was one: where reviews begin.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,6 +42,7 @@ class ModelContract(BaseModel):
     columns: tuple[str, ...] = Field(min_length=1)
     review_from: float = Field(ge=0, le=1)
     decline_from: float = Field(ge=0, le=1)
+    medium_from: float | None = Field(default=None, ge=0, le=1)
     algorithm: str
     trained_until: str
 
@@ -59,4 +64,5 @@ class ModelContract(BaseModel):
             return "decline", "high"
         if probability >= self.review_from:
             return "review", "medium"
-        return "approve", "low"
+        medium = self.medium_from is not None and probability >= self.medium_from
+        return "approve", "medium" if medium else "low"

@@ -57,6 +57,13 @@ def test_a_threshold_belongs_to_the_stricter_decision(probability: float, expect
     assert contract().decide(probability) == expected
 
 
+def test_a_payment_may_be_of_medium_risk_though_nobody_has_the_time_to_look_at_it():
+    wary = contract().model_copy(update={"medium_from": 0.2})
+    given = [wary.decide(probability) for probability in (0.1999, 0.2, 0.5, 0.9)]
+    assert given == [("approve", "low"), ("approve", "medium"), ("review", "medium"), ("decline", "high")]
+    assert with_review_threshold(wary, 0.1).decide(0.15) == ("review", "medium")
+
+
 def test_a_setting_may_move_the_review_threshold():
     assert with_review_threshold(contract(), None).review_from == 0.5
     assert with_review_threshold(contract(), 0.2).decide(0.3) == ("review", "medium")
@@ -98,4 +105,10 @@ def test_files_without_a_contract_are_no_model(tmp_path: Path, document: dict[st
 
 def test_a_contract_survives_its_yaml(tmp_path: Path):
     (tmp_path / "MLmodel").write_text(yaml.safe_dump({"metadata": {"tollgate": contract().model_dump(mode="json")}}))
+    assert read_contract(ModelFiles("stand-in", "3", tmp_path, "registry")) == contract()
+
+
+def test_a_contract_from_before_there_was_a_medium_risk_is_taken(tmp_path: Path):
+    promised = {key: value for key, value in contract().model_dump(mode="json").items() if key != "medium_from"}
+    (tmp_path / "MLmodel").write_text(yaml.safe_dump({"metadata": {"tollgate": promised}}))
     assert read_contract(ModelFiles("stand-in", "3", tmp_path, "registry")) == contract()
