@@ -70,6 +70,17 @@ class Settings(BaseSettings):
     )
     review_threshold: float | None = Field(default=None, description="Overrides the model's own threshold")
 
+    chargeback_fee: float = Field(default=20.0, ge=0, description="What a missed fraud costs beside its amount")
+    recovered: float = Field(default=0.0, ge=0, le=1, description="Share of a missed fraud's amount that comes back")
+    review_cost: float = Field(default=3.0, ge=0, description="What it costs to have a payment looked at")
+    review_caught: float = Field(default=0.9, ge=0, le=1, description="Share of the frauds reviewed that are seen")
+    review_insult: float = Field(default=0.5, ge=0, description="What it costs to keep an honest payment waiting")
+    insult_cost: float = Field(default=10.0, ge=0, description="What it costs to decline an honest payment")
+    insult_share: float = Field(default=0.03, ge=0, description="And the share of its amount, the margin lost")
+    review_capacity: float | None = Field(
+        default=None, ge=0, description="Payments a day that people can look at; null: one in a hundred"
+    )
+
     api_keys: Path | None = Field(default=None, description="File of API keys (`bentos.keys`); null: none asked for")
     open: bool = Field(default=False, description="Let other machines in without API keys: a gateway asks for them")
     tls_cert: Path | None = Field(default=None, description="The service's certificate chain, PEM; null: plain HTTP")
