@@ -18,6 +18,7 @@ from feature_repo.sources import MissingTable
 from feature_repo.store import apply
 from monitoring.supervision import PartFailed
 from training import backfill, batch, train
+from training.calibrate import NotCalibrated
 from training.dataset import TrainingSet, training_set
 from training.datasets.catalogue import load_dataset
 from training.datasets.dataset import Dataset
@@ -36,7 +37,7 @@ class UnfitData(ValueError):
     """A data set from which no platform can be made: unreadable, against the schema, or too short."""
 
 
-EXPECTED = (UnfitData, DataQualityError, PartFailed, MissingTable, ParityError)
+EXPECTED = (UnfitData, DataQualityError, PartFailed, MissingTable, ParityError, NotCalibrated)
 """What may go wrong without a fault in the code; the messages say what to do."""
 
 

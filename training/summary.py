@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from feature_repo.settings import ROOT
+from training.comparison import COMPARED, side_by_side
+from training.evidence import as_json as as_json_intervals
+from training.evidence import cuts_as_json
 
 if TYPE_CHECKING:
     from training.prepare import Prepared
@@ -27,7 +29,7 @@ def as_json(
 ) -> dict[str, Any]:
     """Everything the demo found."""
     rows = prepared.dataset.transactions
-    shown = ("auc_roc", "average_precision", "card_precision_100")
+    measured = {name: as_json_intervals(each.intervals) for name, each in prepared.outcome.fitted.items()}
     return {
         "dataset": prepared.dataset.name,
         "origin": prepared.dataset.origin,
@@ -36,7 +38,9 @@ def as_json(
         "features": len(prepared.data.columns),
         "train_rows": prepared.outcome.train_rows,
         "test_rows": len(prepared.outcome.test.rows),
-        "models": {name: {key: f.test[key] for key in shown} for name, f in prepared.outcome.fitted.items()},
+        "models": {name: {key: each[key][0] for key in COMPARED} for name, each in measured.items()},
+        "intervals": {name: {key: each[key][1:] for key in COMPARED} for name, each in measured.items()},
+        "thresholds": cuts_as_json(prepared.outcome.fitted[prepared.outcome.champion]),
         "champion": prepared.outcome.champion,
         "champion_version": prepared.outcome.version,
         "replay": live,
@@ -47,19 +51,12 @@ def as_json(
 
 
 def _models(prepared: Prepared) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    table.add_column("model")
-    for heading in ("AUC-ROC", "average precision", "card precision@100"):
-        table.add_column(heading, justify="right")
-    for name, fitted in prepared.outcome.fitted.items():
-        best = name == prepared.outcome.champion
-        figures = (fitted.test["auc_roc"], fitted.test["average_precision"], fitted.test["card_precision_100"])
-        label = f"[bold]{name} ◀ champion[/]" if best else name
-        table.add_row(label, *(f"[bold]{x:.3f}[/]" if best else f"{x:.3f}" for x in figures))
+    table = side_by_side(prepared.outcome.fitted, prepared.outcome.champion, "champion")
     if prepared.dataset.name == "handbook":
         table.add_section()
-        for name, published in PUBLISHED.items():
-            table.add_row(f"[dim]published: {name}[/]", *(f"[dim]{x:.3f}[/]" for x in published))
+        for name, (auc, average, cards) in PUBLISHED.items():
+            figures = (f"{auc:.3f}", f"{average:.3f}", "", "", f"{cards:.3f}", "")
+            table.add_row(f"[dim]published: {name}[/]", *(f"[dim]{text}[/]" for text in figures))
     return table
 
 

@@ -1,69 +1,49 @@
-"""One round of training: every candidate on the same rows, the best registered as champion, its fallback beside it.
+"""One round of training: every candidate on the same rows, the best registered, its fallback beside it.
 
-The candidates are compared, and the thresholds set, on an earlier fold; the test days are looked at once, for the
-report. `python -m training.train --train-start 2018-07-25 --train-days 7 --delay-days 7 --test-days 7`
+The candidates are compared, calibrated, and the thresholds set, on an earlier fold; the test days are looked at once,
+for the report. `python -m training.train --dataset handbook --train-start 2018-07-25 --out reports/train.json`
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from rich.console import Console
 
-from feature_repo import sources
-from feature_repo.contract import ModelContract
-from feature_repo.parity_sample import ParitySample
-from feature_repo.settings import Settings, settings
+from feature_repo.settings import Settings
 from feature_repo.store import feature_store
-from feature_repo.vector import FALLBACK_SERVICE, FEATURE_SERVICE
-from training import evidence, registry
-from training.dataset import TrainingSet, training_set
-from training.evaluate import Scores, metrics_of, thresholds
-from training.export import Parity, check_parity, to_onnx
+from feature_repo.vector import FALLBACK_SERVICE
+from training import comparison, evidence, model_card, plots, registry
+from training.costs import Terms
+from training.dataset import TrainingSet
+from training.evidence import Judged
+from training.fitting import Fitted, fit
+from training.lineage import DataSetDigest, feature_lineage, git_revision
+from training.measured import Segment, by_segment
 from training.models import CANDIDATES
-from training.plots import figures, importance
 from training.request_model import ALGORITHM, request_columns, request_only
-from training.split import Protocol, default_protocol
+from training.split import Protocol
 
 CHOSEN_BY = ("auc_roc", "average_precision", "card_precision_100")
 """The champion has the best mean rank over these, on the earlier fold: one metric alone is too noisy to choose by."""
 
-REVIEW_SHARE = 0.01
-"""Share of payments that people can look at."""
-
-DECLINE_PRECISION = 0.9
-"""Share of frauds among the payments from which on a decline is right."""
+Parameters = Mapping[str, Mapping[str, Any]]
+"""For a candidate the parameters that take the place of its settled ones."""
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A candidate fitted on the training days, with what is known of it."""
+class UnknownCandidate(ValueError):
+    """A name that no candidate has."""
 
-    name: str
-    model: Any
-    graph: bytes
-    contract: ModelContract
-    chosen_on: dict[str, float]
-    test: dict[str, float]
-    test_scores: Scores
-    parity: Parity
-    sample: ParitySample
-    seconds: float
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Candidate '{name}' does not exist; there are {', '.join(CANDIDATES)}.")
 
 
 @dataclass(frozen=True)
 class Round:
-    """The outcome of a round: every candidate, the champion, its registered version, and likewise the fallback."""
+    """The outcome of a round: every candidate, the best, its registered version, and likewise the fallback."""
 
     protocol: Protocol
     fitted: dict[str, Fitted]
@@ -73,82 +53,123 @@ class Round:
     train_rows: int
     fallback: Fitted
     fallback_version: str
-
-
-def _scores(model: Any, vectors: npt.NDArray[np.float32]) -> Scores:
-    return np.asarray(model.predict_proba(vectors)[:, 1], np.float64)
-
-
-def fit(name: str, data: TrainingSet, protocol: Protocol, feature_service: str = FEATURE_SERVICE) -> Fitted:
-    """Fit one candidate twice: on the earlier fold to judge it and set its thresholds, then on the training days."""
-    began = time.perf_counter()
-    fold = protocol.earlier()
-    earlier, later = data.where(fold.train(data.rows)), data.where(fold.test(data.rows))
-    judge = CANDIDATES[name](data.columns).fit(earlier.vectors, earlier.rows["is_fraud"])
-    judged = _scores(judge, later.vectors)
-    cuts = thresholds(later.rows["is_fraud"].to_numpy(), judged, REVIEW_SHARE, DECLINE_PRECISION)
-    train, test = data.where(protocol.train(data.rows)), data.where(protocol.test(data.rows))
-    model = CANDIDATES[name](data.columns).fit(train.vectors, train.rows["is_fraud"])
-    scores = _scores(model, test.vectors)
-    graph = to_onnx(model, len(data.columns), train.vectors)
-    return Fitted(
-        name=name,
-        model=model,
-        graph=graph,
-        contract=ModelContract(
-            feature_service=feature_service,
-            columns=data.columns,
-            review_from=cuts[0],
-            decline_from=cuts[1],
-            algorithm=name,
-            trained_until=protocol.train_end.isoformat(),
-        ),
-        chosen_on=metrics_of(later.rows, judged),
-        test=metrics_of(test.rows, scores),
-        test_scores=scores,
-        parity=check_parity(graph, test.vectors, scores, cuts),
-        sample=evidence.sample(graph, test, scores),
-        seconds=time.perf_counter() - began,
-    )
+    segments: dict[str, Segment]
+    seconds: dict[str, float]
 
 
 def run(
-    current: Settings, dataset: str, protocol: Protocol, data: TrainingSet, progress: Callable[[str], None] = print
+    current: Settings,
+    dataset: str,
+    protocol: Protocol,
+    data: TrainingSet,
+    progress: Callable[[str], None] = print,
+    *,
+    names: Sequence[str] = (),
+    tuned: Parameters | None = None,
+    alias: str | None = registry.CHAMPION,
+    features: Settings | None = None,
 ) -> Round:
-    """Fit every candidate, log each as a run, register the best by the earlier fold as `champion`, and the fallback."""
+    """Fit every candidate, log each as a run, register the best by the earlier fold, and the fallback.
+
+    `names` are the candidates to fit (default: all), `tuned` their parameters. `alias` is what the best's version gets
+    in the registry (null: none, it waits for its promotion); the fallback's is always `champion`. `features` are the
+    settings of the Feast store that the data come from, where it is not the platform's own.
+    """
+    terms, chosen_from = Terms.of(current), tuple(names) or tuple(CANDIDATES)
+    for name in (*chosen_from, *(tuned or {})):
+        if name not in CANDIDATES:
+            raise UnknownCandidate(name)
+    store = feature_store(features or current)
     fitted: dict[str, Fitted] = {}
-    for name in CANDIDATES:
+    for name in chosen_from:
         progress(f"fitting {name}")
-        fitted[name] = fit(name, data, protocol)
+        fitted[name] = fit(name, data, protocol, terms, parameters=(tuned or {}).get(name))
     progress("fitting the model over the request alone")
-    alone = request_only(data, request_columns(feature_store(current)))
-    fallback = fit(ALGORITHM, alone, protocol, FALLBACK_SERVICE)
+    alone = request_only(data, request_columns(store))
+    fallback = fit(ALGORITHM, alone, protocol, terms, FALLBACK_SERVICE)
     champion = choose({name: candidate.chosen_on for name, candidate in fitted.items()})
-    test = data.where(protocol.test(data.rows))
-    train_rows = int(protocol.train(data.rows).sum())
-    fraud = test.rows["is_fraud"].to_numpy()
+    train, test = data.where(protocol.train(data.rows)), data.where(protocol.test(data.rows))
+    best = fitted[champion]
+    segments = by_segment(test.rows, best.test_scores, best.cuts, terms.matrix)
     progress("logging to MLflow")
-    with registry.training_run(current, dataset, protocol_parameters(protocol)) as log:
+    began, seen, revision = time.perf_counter(), digests(dataset, data, protocol), git_revision()
+    with registry.training_run(current, dataset, protocol_parameters(protocol), seen) as log:
+        feature_lineage(store, current, data)
         for name, candidate in fitted.items():
-            cuts = (candidate.contract.review_from, candidate.contract.decline_from)
-            pictures = figures(name, fraud, candidate.test_scores, cuts)
-            bars = importance(data.columns, candidate.model)
+            pictures = plots.pictures(candidate, test.rows, terms)
             log.candidate(
                 name,
-                parameters={k: str(v) for k, v in candidate.model.get_params().items() if "__" not in k},
-                metrics=candidate.test
-                | {f"earlier_fold_{k}": v for k, v in candidate.chosen_on.items()}
-                | {"fit_seconds": candidate.seconds, "onnx_largest_difference": candidate.parity.largest_difference},
-                pictures=pictures | ({"importance.png": bars} if bars else {}),
+                parameters=model_card.parameters_of(candidate),
+                metrics=_logged(candidate),
+                pictures=pictures,
+                exported=registry.Exported(candidate.graph, candidate.contract, candidate.sample),
+                tables={"thresholds.json": candidate.by_threshold},
             )
-        log.metrics({f"request_only_{k}": v for k, v in fallback.test.items()})
-        fallback_version = _register(log, current.fallback_model_name, fallback)
-        version = _register(log, current.model_name, fitted[champion])
-    return Round(protocol, fitted, champion, version, test, train_rows, fallback, fallback_version)
+            if name == champion:
+                drawn = pictures
+        log.metrics(best.test | {f"request_only_{k}": v for k, v in fallback.test.items()})
+        log.note(comparison.note(fitted, champion))
+        of_fallback = Judged(fallback, protocol, terms, seen, {}, test.rows, revision)
+        alone_train = alone.where(protocol.train(alone.rows))
+        fallback_version = _register(log, current.fallback_model_name, of_fallback, alone_train, registry.CHAMPION)
+        of_best = Judged(best, protocol, terms, seen, segments, test.rows, revision)
+        version = _register(log, current.model_name, of_best, train, alias, drawn)
+    seconds = {name: candidate.seconds for name, candidate in fitted.items()}
+    seconds |= {"request only": fallback.seconds, "MLflow": time.perf_counter() - began}
+    return Round(
+        protocol, fitted, champion, version, test, len(train.rows), fallback, fallback_version, segments, seconds
+    )
 
 
-def _register(log: registry.TrainingLog, name: str, best: Fitted) -> str:
-    return log.register(name, best.graph, best.contract, best.sample)
+def _register(
+    log: registry.TrainingLog,
+    name: str,
+    judged: Judged,
+    train: TrainingSet,
+    alias: str | None,
+    pictures: Mapping[str, bytes] | None = None,
+) -> str:
+    best, card = judged.fitted, model_card.card(judged, name, pictures)
+    files = {
+        evidence.EVIDENCE_FILE: evidence.document(judged),
+        evidence.REFERENCE_FILE: evidence.reference(train, best.graph),
+        model_card.MARKDOWN_FILE: card.markdown().encode(),
+        model_card.HTML_FILE: card.html().encode(),
+    }
+    if pictures:
+        log.files(dict(pictures), "plots")
+        log.files({file: files[file] for file in (model_card.MARKDOWN_FILE, model_card.HTML_FILE)})
+    return log.register(name, best.graph, best.contract, best.sample, alias, files, card.summary)
+
+
+def _logged(fitted: Fitted) -> dict[str, float]:
+    """A candidate's figures as metrics of its run."""
+    bounds = {
+        f"interval/{name}_{end}": getattr(each, end)
+        for name, each in fitted.intervals.items()
+        for end in ("low", "high")
+    }
+    return (
+        fitted.test
+        | {name: value for name, value in bounds.items() if value == value}
+        | {f"earlier_fold_{name}": value for name, value in fitted.chosen_on.items()}
+        | {"fit_seconds": fitted.fit_seconds, "onnx_largest_difference": fitted.parity.largest_difference}
+        | {f"speed/{name}": value for name, value in asdict(fitted.speed).items()}
+    )
+
+
+def digests(dataset: str, data: TrainingSet, protocol: Protocol) -> tuple[DataSetDigest, ...]:
+    """The three data sets of a round: what candidates are chosen, trained and tested on."""
+    fold = protocol.earlier()
+    choosing = fold.train(data.rows) | fold.test(data.rows)
+    parts = {
+        "training": (protocol.train(data.rows), protocol.train_start, protocol.train_end),
+        "testing": (protocol.test(data.rows), protocol.test_start, protocol.test_end),
+        "choosing": (choosing, fold.train_start, fold.test_end),
+    }
+    return tuple(
+        DataSetDigest.of(dataset, name, data.where(mask), begin, end) for name, (mask, begin, end) in parts.items()
+    )
 
 
 def choose(metrics: dict[str, dict[str, float]]) -> str:
@@ -163,36 +184,7 @@ def protocol_parameters(protocol: Protocol) -> dict[str, str]:
     return {name: str(value) for name, value in asdict(protocol).items()}
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", default="history", help="a name for the report")
-    parser.add_argument("--train-start", type=lambda text: datetime.fromisoformat(text + "T00:00:00+00:00"))
-    for name in ("train", "delay", "test"):
-        parser.add_argument(f"--{name}-days", type=int, default=7)
-    parser.add_argument("--out", type=Path, help="write the metrics here as JSON")
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Train on what the offline store holds."""
-    arguments, current, console = _arguments(), settings(), Console()
-    store = feature_store(current)
-    if arguments.train_start:
-        days = (arguments.train_days, arguments.delay_days, arguments.test_days)
-        protocol = Protocol(arguments.train_start, *days)
-    else:
-        source = store.get_data_source("transactions")
-        stamps = sources.read(source, current.offline_path, ["timestamp"]).to_pandas()["timestamp"]
-        protocol = default_protocol(arguments.dataset, pd.Series(stamps))
-    data = training_set(store, current, protocol.earlier().train_start, protocol.test_end)
-    outcome = run(current, arguments.dataset, protocol, data, lambda text: console.print(f"… {text}"))
-    report = {"champion": outcome.champion, "version": outcome.version, "fallback_version": outcome.fallback_version}
-    report["models"] = {name: candidate.test for name, candidate in outcome.fitted.items()}  # type: ignore[assignment]
-    report["fallback"] = outcome.fallback.test  # type: ignore[assignment]
-    console.print_json(json.dumps(report))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(report, indent=2))
-
-
 if __name__ == "__main__":
+    from training.command import main
+
     main()

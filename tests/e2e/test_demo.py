@@ -26,10 +26,11 @@ from tests.kafka_broker import Broker
 from training import demo
 from training.datasets.synthetic import load
 from training.export import ParityError
+from training.models import CANDIDATES
 from training.prepare import Steps, UnfitData, prepare
 
 ROWS, REPLAYED = 6_000, 300
-MODELS = {"logistic_regression", "random_forest", "xgboost"}
+MODELS = set(CANDIDATES)
 DEADLINE = 300.0
 
 
@@ -110,6 +111,8 @@ def test_the_demo_shows_the_whole_loop_and_leaves_nothing_behind(start: Callable
     assert set(report["models"]) == MODELS
     for metrics in report["models"].values():
         assert {"auc_roc", "average_precision", "card_precision_100"} <= set(metrics)
+        saved = metrics.pop("cost_saved_share")
+        assert saved is None or saved <= 1
         assert all(0 <= value <= 1 for value in metrics.values())
     assert report["champion"] in MODELS
     live = report["replay"]

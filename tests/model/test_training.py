@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from feast.mlflow_integration.client import FeastMlflowClient
 
 from bentos.model import LoadedModel
 from bentos.registry import Registry
@@ -19,18 +22,24 @@ from bentos.seats import Seats
 from feature_repo.contract import METADATA_KEY, ContractMismatch, ModelContract
 from feature_repo.parity_sample import ROWS as ROWS_OF_SAMPLE
 from feature_repo.settings import Settings
-from feature_repo.store import apply
+from feature_repo.store import apply, feature_store
 from feature_repo.vector import FALLBACK_SERVICE, FEATURE_SERVICE, columns
 from training import backfill, batch, train
+from training.costs import Terms, by_threshold
 from training.dataset import TrainingSet, training_set
 from training.datasets import synthetic
+from training.evidence import EVIDENCE_FILE, REFERENCE_FILE
+from training.lineage import git_revision
 from training.models import CANDIDATES
 from training.request_model import request_only
 from training.split import Protocol, default_protocol
 from training.train import Round, choose
 
 ROWS, DAYS = 20_000, 75
-PLOTS = {"roc.png", "precision_recall.png", "calibration.png", "confusion.png"}
+PLOTS = {"roc.png", "precision_recall.png", "calibration.png", "confusion.png", "costs.png"}
+TERMS = Terms.of(Settings())
+SAY_NOTHING = {"logistic_regression", "hist_gradient_boosting"}
+"""Candidates that don't say which columns they lean on."""
 
 
 class World:
@@ -123,8 +132,125 @@ def test_a_candidate_s_run_holds_its_metrics_of_both_folds(name: str, outcome: R
 def test_a_candidate_s_pictures_are_artifacts(name: str, world: World, runs: dict[str, Any]):
     listed = world.mlflow("artifacts/list", run_id=runs[name]["info"]["run_id"], path="plots")["files"]
     found = {Path(file["path"]).name: int(file["file_size"]) for file in listed}
-    assert set(found) == (PLOTS if name == "logistic_regression" else PLOTS | {"importance.png"})
+    assert set(found) == (PLOTS if name in SAY_NOTHING else PLOTS | {"importance.png"})
     assert min(found.values()) > 5_000, "an empty picture is smaller"
+
+
+@pytest.mark.parametrize("name", CANDIDATES)
+def test_a_candidate_s_run_holds_the_bounds_of_its_metrics(name: str, outcome: Round, runs: dict[str, Any]):
+    logged = pairs(runs[name]["data"]["metrics"])
+    for metric, interval in outcome.fitted[name].intervals.items():
+        assert interval.value == pytest.approx(outcome.fitted[name].test[metric])
+        assert logged[f"interval/{metric}_low"] <= logged[metric] + 1e-9 or metric in ("ece", "brier", "log_loss")
+        assert logged[f"interval/{metric}_low"] < logged[f"interval/{metric}_high"]
+
+
+def test_every_run_says_on_which_rows_by_their_digests(world: World, outcome: Round, runs: dict[str, Any]):
+    asked = ("training", "testing", "choosing")
+    for run in runs.values():
+        seen = {each["dataset"]["name"]: each["dataset"]["digest"] for each in run["inputs"]["dataset_inputs"]}
+        assert set(seen) == {f"synthetic {context}" for context in asked}
+        assert seen == {
+            f"synthetic {d.context}": d.digest for d in train.digests("synthetic", world.data, world.protocol)
+        }
+    changed = world.data.vectors.copy()
+    changed[np.flatnonzero(world.protocol.test(world.data.rows))[0], 0] += 1
+    other = train.digests("synthetic", TrainingSet(world.data.rows, changed, world.data.columns), world.protocol)
+    before = train.digests("synthetic", world.data, world.protocol)
+    assert [a.digest == b.digest for a, b in zip(before, other, strict=True)] == [True, False, True]
+
+
+def test_the_round_s_run_is_tagged_as_feast_tags_it_and_with_the_code_s_revision(world: World, runs: dict[str, Any]):
+    tags = pairs(runs["round on synthetic"]["data"]["tags"])
+    assert tags["feast.feature_service"] == FEATURE_SERVICE
+    assert tags["feast.feature_count"] == str(len(world.columns))
+    assert "card_windows:card_count_1h" in tags["feast.feature_refs"]
+    assert tags["git_revision"] == git_revision()
+    assert "| **" in tags["mlflow.note.content"], "the candidates side by side, the best in bold"
+
+
+def test_feast_finds_the_version_s_feature_service(world: World, outcome: Round):
+    store = feature_store(world.settings)
+    store.config.mlflow_config = {"enabled": True, "tracking_uri": world.settings.mlflow_url}
+    assert FeastMlflowClient(store).resolve_features(f"models:/{world.settings.model_name}/champion") == FEATURE_SERVICE
+
+
+def artifacts(world: World, name: str, version: str) -> Path:
+    import mlflow
+
+    mlflow.set_tracking_uri(world.settings.mlflow_url)
+    into = world.settings.home / f"fetched-{name}-{version}"
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(into)))
+
+
+def test_a_version_takes_along_all_that_it_was_judged_by(world: World, outcome: Round):
+    folder = artifacts(world, world.settings.model_name, outcome.version)
+    best = outcome.fitted[outcome.champion]
+    said = json.loads((folder / EVIDENCE_FILE).read_text())
+    assert said["metrics"]["auc_roc"][0] == pytest.approx(best.test["auc_roc"])
+    assert said["metrics"]["auc_roc"][1] < said["metrics"]["auc_roc"][0] < said["metrics"]["auc_roc"][2]
+    assert said["cuts"]["review_from"] == best.contract.review_from
+    assert said["protocol"]["train_end"] == str(world.protocol.train_end)
+    assert said["parity"] == {"rows": len(outcome.test.rows), "flips": 0} | {
+        "largest_difference": best.parity.largest_difference
+    }
+    assert set(said["calibration"]) == {"method", "on", "before", "after"}
+    assert said["segments"]["channel=online"]["rows"] == (outcome.test.rows["channel"] == "online").sum()
+    reference = pd.read_parquet(folder / REFERENCE_FILE)
+    assert list(reference.columns) == [*world.columns, "score", "is_fraud"]
+    assert len(reference) == outcome.train_rows
+    assert reference["is_fraud"].sum() == world.data.rows["is_fraud"][world.protocol.train(world.data.rows)].sum()
+    given = best.model.predict_proba(reference[list(world.columns)].to_numpy(np.float32))[:, 1]
+    np.testing.assert_allclose(reference["score"], given, atol=1e-4)
+
+
+def test_a_version_takes_its_card_along(world: World, outcome: Round):
+    folder = artifacts(world, world.settings.model_name, outcome.version)
+    best = outcome.fitted[outcome.champion]
+    markdown, page = ((folder / name).read_text() for name in ("card.md", "card.html"))
+    for text in (
+        "Intended use",
+        "Limits",
+        "Lineage",
+        "channel=online",
+        f"{best.test['auc_roc']:.3f}",
+        outcome.champion,
+    ):
+        assert text in markdown
+        assert text in page
+    assert page.count("data:image/png;base64") >= len(PLOTS)
+
+
+def test_thresholds_are_set_on_the_earlier_fold_and_the_risk_follows_the_costs(world: World, outcome: Round):
+    for fitted in (*outcome.fitted.values(), outcome.fallback):
+        assert 0 < fitted.contract.medium_from <= fitted.contract.review_from <= fitted.contract.decline_from <= 1
+    name = "logistic_regression"
+    free = Terms(replace(TERMS.matrix, recovered=1.0, chargeback_fee=0.0))
+    other = train.fit(name, world.data, world.protocol, free)
+    assert other.cuts == (1.0, 1.0), "where a fraud costs nothing, stopping one saves nothing"
+    assert other.test["cost_saved"] == 0
+    table = by_threshold(outcome.test.rows, other.test_scores, other.cuts, free.matrix, 0)
+    assert table.loc["review_from", "stopped_per_day"] == 0
+
+
+def test_calibration_keeps_the_order_of_the_scores(outcome: Round):
+    for fitted in outcome.fitted.values():
+        order = np.argsort(fitted.uncalibrated, kind="stable")
+        assert (np.diff(fitted.test_scores[order]) >= -1e-9).all()
+
+
+def test_a_version_may_wait_for_its_promotion(world: World, outcome: Round):
+    before = world.champion().version
+    waiting = world.settings.model_copy(update={"request_model_name": "waiting-request"})
+    again = train.run(
+        waiting, "synthetic", world.protocol, world.data, lambda _: None,
+        names=["logistic_regression"], tuned={"logistic_regression": {"C": 0.5}}, alias=None,
+    )  # fmt: skip
+    assert int(again.version) > int(outcome.version)
+    assert world.champion().version == before
+    assert again.fitted["logistic_regression"].bare[-1].C == 0.5
+    with pytest.raises(train.UnknownCandidate, match="'nobody' does not exist; there are logistic_regression"):
+        train.run(waiting, "synthetic", world.protocol, world.data, lambda _: None, names=["nobody"])
 
 
 def test_the_registered_champion_promises_the_code_s_columns(world: World, outcome: Round):
@@ -191,7 +317,7 @@ def test_no_candidate_sees_the_test_days_or_a_label_of_the_delay(world: World, o
     after = rows["timestamp"] >= world.protocol.train_end
     turned = rows.assign(is_fraud=rows["is_fraud"].where(~after, 1 - rows["is_fraud"]).astype("int8"))
     name = "logistic_regression"
-    other = train.fit(name, TrainingSet(turned, world.data.vectors, world.data.columns), world.protocol)
+    other = train.fit(name, TrainingSet(turned, world.data.vectors, world.data.columns), world.protocol, TERMS)
     assert other.contract == outcome.fitted[name].contract
     asked = world.data.vectors[:500]
     np.testing.assert_array_equal(other.model.predict_proba(asked), outcome.fitted[name].model.predict_proba(asked))
@@ -215,7 +341,7 @@ def test_the_same_seed_gives_the_same_round_and_the_alias_moves_on(world: World,
 
 
 def measured(auc: float, average: float, cards: float) -> dict[str, float]:
-    return {"auc_roc": auc, "average_precision": average, "card_precision_100": cards, "precision_at_recall_90": 0.0}
+    return {"auc_roc": auc, "average_precision": average, "card_precision_100": cards, "precision_at_90_recall": 0.0}
 
 
 def test_the_best_mean_rank_is_chosen_and_not_the_best_in_one_metric():

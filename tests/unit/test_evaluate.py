@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.evaluate import card_precision, metrics_of, thresholds
+from training.evaluate import card_precision, metrics_of
 
 NOON = pd.Timestamp("2024-03-04T12:00Z")
 
@@ -28,12 +28,12 @@ def test_the_metrics_are_those_worked_out_by_hand():
     compromised ones is among the first 100: 2 found of 100.
     """
     rows, scores = payments([("a", 0, 1, 0.9), ("b", 0, 0, 0.8), ("c", 0, 1, 0.7), ("d", 0, 0, 0.6), ("e", 0, 0, 0.1)])
-    assert metrics_of(rows, scores) == {
-        "auc_roc": pytest.approx(5 / 6),
-        "average_precision": pytest.approx(5 / 6),
-        "precision_at_recall_90": pytest.approx(2 / 3),
-        "card_precision_100": pytest.approx(2 / 100),
-    }
+    found = metrics_of(rows, scores)
+    assert found["auc_roc"] == pytest.approx(5 / 6)
+    assert found["average_precision"] == pytest.approx(5 / 6)
+    assert found["precision_at_90_recall"] == pytest.approx(2 / 3)
+    assert found["recall_at_2_fpr"] == pytest.approx(1 / 2), "the second fraud comes behind a third of the genuine"
+    assert found["card_precision_100"] == pytest.approx(2 / 100)
 
 
 def test_precision_at_ninety_percent_recall_may_leave_one_fraud_of_ten():
@@ -43,17 +43,17 @@ def test_precision_at_ninety_percent_recall_may_leave_one_fraud_of_ten():
     """
     rows = [(f"f{n}", 0, 1, 0.9) for n in range(9)] + [("g", 0, 0, 0.8), ("h", 0, 1, 0.1)]
     rows += [(f"g{n}", 0, 0, 0.5) for n in range(5)]
-    assert metrics_of(*payments(rows))["precision_at_recall_90"] == 1.0
+    assert metrics_of(*payments(rows))["precision_at_90_recall"] == 1.0
     missed_two = [row if row[0] != "f8" else ("f8", 0, 1, 0.2) for row in rows]
-    assert metrics_of(*payments(missed_two))["precision_at_recall_90"] == pytest.approx(10 / 16)
+    assert metrics_of(*payments(missed_two))["precision_at_90_recall"] == pytest.approx(10 / 16)
 
 
 def test_a_perfect_and_a_reversed_model_have_the_extreme_values():
     rows, scores = payments([("a", 0, 1, 0.9), ("b", 0, 0, 0.2), ("c", 0, 0, 0.1)])
     assert metrics_of(rows, scores)["auc_roc"] == 1.0
     assert metrics_of(rows, scores)["average_precision"] == 1.0
-    assert metrics_of(rows, -scores)["auc_roc"] == 0.0
-    assert metrics_of(rows, -scores)["average_precision"] == pytest.approx(1 / 3)
+    assert metrics_of(rows, 1 - scores)["auc_roc"] == 0.0
+    assert metrics_of(rows, 1 - scores)["average_precision"] == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -118,34 +118,25 @@ def test_card_precision_equals_the_brute_force(drawn: list[tuple[str, int, int]]
     assert card_precision(rows, scores, top) == pytest.approx(brute_force(rows, scores, top), abs=1e-12)
 
 
-def test_review_takes_the_share_that_people_can_look_at():
-    scores = np.random.default_rng(3).permutation(np.linspace(0, 1, 1_001))
-    fraud = (scores > 0.5).astype(int)
-    review, _ = thresholds(fraud, scores, review_share=0.05, decline_precision=0.9)
-    assert review == pytest.approx(0.95)
-    assert (scores >= review).mean() == pytest.approx(0.05, abs=0.001)
+def test_recall_is_that_of_the_last_threshold_at_which_two_in_a_hundred_genuine_payments_are_stopped():
+    """100 genuine payments at .01 to 1.00, four frauds at .995, .985, .975, .5: three genuine ones lie above .975."""
+    rows = [(f"g{n}", 0, 0, n / 100) for n in range(1, 101)]
+    rows += [(f"f{n}", 0, 1, score) for n, score in enumerate((0.995, 0.985, 0.975, 0.5))]
+    assert metrics_of(*payments(rows))["recall_at_2_fpr"] == 2 / 4
 
 
-def test_decline_begins_at_the_lowest_score_that_is_precise_enough():
-    """From .5 on 4 of 5 payments are fraud, from .4 on 4 of 6, from .6 on 3 of 4 (less, but .5 is lower)."""
-    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
-    fraud = np.array([1, 1, 0, 1, 1, 0, 0, 0, 0, 0])
-    review, decline = thresholds(fraud, scores, review_share=0.6, decline_precision=0.8)
-    assert decline == 0.5
-    assert decline > review
-    assert fraud[scores >= decline].mean() == 0.8
+def test_probabilities_are_measured_by_brier_score_log_loss_and_calibration_error():
+    rows, scores = payments([("a", 0, 1, 0.8), ("b", 0, 0, 0.4)])
+    found = metrics_of(rows, scores)
+    assert found["brier"] == pytest.approx((0.04 + 0.16) / 2)
+    assert found["log_loss"] == pytest.approx(-(np.log(0.8) + np.log(0.6)) / 2)
+    assert found["ece"] == pytest.approx((0.2 + 0.4) / 2), "each payment is a group of its own"
 
 
-def test_decline_is_never_below_review():
-    scores = np.linspace(0, 1, 101)
-    fraud = np.ones(101, int)
-    fraud[0] = 0
-    review, decline = thresholds(fraud, scores, review_share=0.1, decline_precision=0.5)
-    assert review == pytest.approx(0.9)
-    assert decline == review
-
-
-def test_without_a_score_that_is_precise_enough_only_certainty_is_declined():
-    scores = np.array([0.9, 0.8, 0.2, 0.1])
-    _, decline = thresholds(np.array([0, 1, 0, 1]), scores, review_share=0.25, decline_precision=0.9)
-    assert decline == 1.0
+def test_calibration_error_is_nought_where_each_group_s_share_of_frauds_is_its_score():
+    """Fifteen groups of 30: of those that score n / 30 n are frauds. Twice such scores are off by the score."""
+    scores = np.repeat(np.arange(1, 16) / 30, 30)
+    fraud = np.concatenate([[1] * n + [0] * (30 - n) for n in range(1, 16)])
+    rows = pd.DataFrame({"card_id": "a", "timestamp": NOON, "is_fraud": fraud})
+    assert metrics_of(rows, scores)["ece"] == pytest.approx(0.0, abs=1e-12)
+    assert metrics_of(rows, scores * 2)["ece"] == pytest.approx(scores.mean())
