@@ -183,7 +183,7 @@ def run(asked: argparse.Namespace, current: Settings, console: Console) -> dict[
             current, dataset, protocol, data, say, names=names, tuned=tuned, features=own,
             alias=registry.CHAMPION if first else None,
         )  # fmt: skip
-    console.print(comparison.side_by_side(outcome.fitted, outcome.champion, "best by the fold before"))
+    console.print(comparison.side_by_side(outcome.fitted, outcome.champion, "chosen"))
     said = (
         "champion, the first of its model" if first else "no champion yet: promote it with `python -m training.promote`"
     )
