@@ -6,7 +6,7 @@ Source: Fraud Detection Handbook, chapter 5 (prequential validation).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -33,19 +33,25 @@ class Fold:
 def prequential(protocol: Protocol, count: int = FOLDS, since: datetime | None = None) -> list[Protocol]:
     """`count` protocols, the earliest first; what each tests is known when `protocol` goes live.
 
-    The last one's test days are the training days of `protocol`; each one before is earlier by the days it tests. None
-    trains on anything before `since`, which raises `NoFolds`.
+    The last one's test days end with the training days of `protocol`; each one before is earlier by the days it tests.
+    They are as many as it trains on: those of `protocol`, or fewer where folds of that length would begin before
+    `since`. Raises `NoFolds` where there is no room for folds of a day.
     """
-    last, step = protocol.earlier(), timedelta(days=protocol.train_days)
-    found = [replace(last, train_start=last.train_start - n * step) for n in reversed(range(count))]
     if count < 1:
         raise NoFolds(f"{count} folds were asked for; must be at least one.")
-    if since is not None and found[0].train_start < since:
-        raise NoFolds(
-            f"{count} folds before {protocol.train_start:%F} begin on {found[0].train_start:%F}; must begin "
-            f"on {since:%F} or later. Ask for fewer, or load more history."
-        )
-    return found
+    days = protocol.train_days
+    if since is not None:
+        room = (protocol.train_end - since) // timedelta(days=1) - protocol.delay_days
+        days = min(days, room // (count + 1))
+        if days < 1:
+            raise NoFolds(
+                f"Between {since:%F} and the last training day, {protocol.train_end - timedelta(days=1):%F}, there is "
+                f"no room for {count} folds with {protocol.delay_days} days of delay. Ask for fewer, or load more "
+                "history."
+            )
+    last = protocol.train_end - timedelta(days=2 * days + protocol.delay_days)
+    starts = [last - n * timedelta(days=days) for n in reversed(range(count))]
+    return [Protocol(start, days, protocol.delay_days, days) for start in starts]
 
 
 def split(data: TrainingSet, protocols: Sequence[Protocol]) -> list[Fold]:

@@ -34,12 +34,13 @@ class Shown:
     """A bar on a console; without a number of trials it tells of the time alone."""
 
     def __init__(self, console: Console) -> None:
-        text = TextColumn("{task.description}  best {task.fields[best]}")
-        self._bars = Bars(text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+        self._console = console
 
     @contextmanager
     def of(self, name: str, trials: int | None) -> Iterator[None]:
         """Show a search's bar while it lasts; it stays when the next one begins."""
+        text = TextColumn("{task.description}  best {task.fields[best]}")
+        self._bars = Bars(text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=self._console)
         self._task = self._bars.add_task(f"{name:<24}", total=trials, best="-")
         with self._bars:
             yield

@@ -20,22 +20,27 @@ from rich.table import Table
 
 from feature_repo import sources
 from feature_repo.settings import Settings, settings
+from feature_repo.sources import MissingTable
 from feature_repo.store import apply, feature_store
 from training import backfill, batch
 from training.dataset import TrainingSet, training_set
 from training.datasets.catalogue import load_dataset
-from training.folds import FOLDS, Fold, prequential, split
+from training.datasets.source import UnreadableSource
+from training.folds import FOLDS, Fold, NoFolds, prequential, split
 from training.models import CANDIDATES
 from training.search import Budget, Found, search
 from training.search_log import MlflowSearch
 from training.search_progress import Shown
 from training.split import Protocol, default_protocol
-from training.validate import require, validate
+from training.validate import DataQualityError, require, validate
 
 __all__ = ["Budget", "Found", "search", "search_all"]
 
 MINUTES = 30.0
 """For all candidates together, unless told otherwise."""
+
+EXPECTED = (NoFolds, UnreadableSource, DataQualityError, MissingTable)
+"""What may be wrong with the data; the messages say what to do."""
 
 WARM = timedelta(days=30)
 """Days of history that fill the windows before the first fold."""
@@ -113,11 +118,13 @@ def main(given: Sequence[str] | None = None) -> None:
     """Search, show what was found, and write it."""
     arguments, current, console = _arguments(given), settings(), Console()
     minutes = MINUTES if arguments.minutes is None and arguments.trials is None else arguments.minutes
-    with console.status("… loading the folds"):
-        data, protocols = (
-            load(arguments.dataset, current, arguments) if arguments.dataset else stored(current, arguments)
-        )
-        folds = split(data, protocols)
+    try:
+        with console.status("… loading the folds"):
+            asked = (current, arguments)
+            data, protocols = load(arguments.dataset, *asked) if arguments.dataset else stored(*asked)
+            folds = split(data, protocols)
+    except EXPECTED as error:
+        raise SystemExit(str(error)) from None
     console.print(f"{len(folds)} folds, tested on {protocols[0].test_start:%F} to {protocols[-1].test_end:%F}")
     log = MlflowSearch(current.mlflow_url, arguments.dataset or "history") if arguments.mlflow else None
     budget = Budget(minutes, arguments.trials)

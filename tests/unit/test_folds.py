@@ -26,11 +26,24 @@ def test_the_last_fold_tests_the_training_days_and_each_before_is_earlier_by_as_
         assert fold.test_end <= PROTOCOL.test_start - PROTOCOL.delay_days * DAY, "all labels are known by then"
 
 
-def test_folds_that_begin_before_the_history_are_refused():
+def test_folds_are_the_earlier_fold_and_those_before_it():
+    assert prequential(PROTOCOL, 1) == [PROTOCOL.earlier()]
+
+
+def test_folds_are_shorter_where_the_history_is():
     first = prequential(PROTOCOL, 3)[0].train_start
-    assert len(prequential(PROTOCOL, 3, first)) == 3
-    with pytest.raises(NoFolds, match=r"3 folds before 2024-03-01 begin on 2024-02-04; must begin on 2024-02-05"):
-        prequential(PROTOCOL, 3, first + DAY)
+    assert prequential(PROTOCOL, 3, first) == prequential(PROTOCOL, 3)
+    shorter = prequential(PROTOCOL, 3, first + DAY)
+    assert {(fold.train_days, fold.test_days, fold.delay_days) for fold in shorter} == {(6, 6, 5)}
+    assert shorter[-1].test_end == PROTOCOL.train_end
+    assert shorter[0].train_start >= first + DAY
+
+
+def test_a_history_without_room_is_refused():
+    since = PROTOCOL.train_end - 9 * DAY
+    assert prequential(PROTOCOL, 3, since)[0].train_start == since
+    with pytest.raises(NoFolds, match="Between 2024-02-29 and the last training day, 2024-03-07, there is no room for"):
+        prequential(PROTOCOL, 3, since + DAY)
     with pytest.raises(NoFolds, match="0 folds were asked for"):
         prequential(PROTOCOL, 0)
 
