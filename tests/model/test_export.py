@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from feature_repo.contract import ONNX_INPUT, ONNX_OUTPUT
-from training.export import TOLERANCE, ParityError, check_parity, onnx_scores, to_onnx
+from training.export import TOLERANCE, ParityError, check_parity, inference_speed, onnx_scores, to_onnx
 from training.models import CANDIDATES, CODED
 
 COLUMNS = ("amount", *CODED, "card_mean_amount_24h", "spare", "card_count_1h")
@@ -169,3 +169,12 @@ def test_a_score_that_is_no_number_is_refused(candidate: Any):
 def test_no_rows_prove_nothing_and_harm_nothing(candidate: Any):
     graph, vectors, scores = candidate
     assert check_parity(graph, vectors[:0], scores[:0], CUTS).rows == 0
+
+
+def test_the_speed_told_is_that_of_the_rows_asked_for(candidate: Any, monkeypatch: pytest.MonkeyPatch):
+    """A clock that ticks 64 µs a run: a row alone takes all of it, one of 64 a 64th."""
+    graph, vectors, _ = candidate
+    ticks = iter(range(0, 1_000_000_000, 64_000))
+    monkeypatch.setattr("training.export.time.perf_counter_ns", lambda: next(ticks))
+    told = inference_speed(graph, vectors[:5], runs=3)
+    assert (told.alone_us, told.of_64_us, told.rows_per_second) == (64.0, 1.0, 1e6)
