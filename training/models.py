@@ -49,7 +49,7 @@ class Candidate:
     weighs: Callable[[float], Parameters]
     search: Callable[[Trial], Parameters]
     settled: Mapping[str, Any]
-    """What it is fitted with unless told otherwise: found by `training.tune`, see docs/models.md."""
+    """What it is fitted with unless told otherwise; docs/training-candidates.md says what it was held against."""
     prepare: Callable[[Columns], Steps] = field(default=lambda columns: [])
 
     def __call__(self, columns: Columns, **parameters: Any) -> Any:

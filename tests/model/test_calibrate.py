@@ -14,7 +14,7 @@ import pytest
 from bentos.explainer import Explainer
 from bentos.trees import NotExplainable
 from feature_repo.contract import CALIBRATION_KEY, ONNX_INPUT, ONNX_OUTPUT
-from tests.model.test_export import COLUMNS, CUTS, Vectors, drawn
+from tests.model.test_export import COLUMNS, CUTS, Vectors, drawn, unfitted
 from training.calibrate import Calibrated, Curve, NotCalibrated, calibrated, margins, reliability, taken_over
 from training.calibration_graph import NoMargin
 from training.export import check_parity, onnx_scores, to_onnx
@@ -32,7 +32,7 @@ SMALL = {
 @cache
 def weighted(name: str) -> Any:
     """A candidate fitted with frauds that count tenfold: its scores are far too high."""
-    return CANDIDATES[name](COLUMNS, **SMALL.get(name, {}), imbalance="weight", fraud_weight=10.0).fit(*drawn(1))
+    return unfitted(name, **SMALL.get(name, {}), imbalance="weight", fraud_weight=10.0).fit(*drawn(1))
 
 
 @cache
@@ -104,7 +104,7 @@ def test_a_straight_curve_adds_no_operator():
 
 def test_the_curve_of_a_twin_goes_over_to_another_model():
     twin = behind("xgboost", "sigmoid")
-    model = CANDIDATES["xgboost"](COLUMNS, n_estimators=20).fit(*drawn(4))
+    model = unfitted("xgboost", n_estimators=20).fit(*drawn(4))
     vectors, _ = drawn(3)
     given = scores(taken_over(twin, model), vectors)
     np.testing.assert_allclose(np.log(given / (1 - given)), twin.curve(margins(model, vectors)), atol=1e-9)
@@ -115,7 +115,7 @@ def test_the_curve_of_a_twin_goes_over_to_another_model():
 def test_no_graph_holds_what_the_frauds_were_multiplied_with(name: str, imbalance: str):
     vectors, fraud = drawn(1)
     few = (fraud == 0) | (np.arange(len(fraud)) % 5 == 0)
-    made = CANDIDATES[name](COLUMNS, **SMALL.get(name, {}), imbalance=imbalance, fraud_weight=4.0, fraud_share=0.5)
+    made = unfitted(name, **SMALL.get(name, {}), imbalance=imbalance, fraud_weight=4.0, fraud_share=0.5)
     model = made.fit(vectors[few], fraud[few])
     unseen, _ = drawn(3)
     graph = to_onnx(model, len(COLUMNS), vectors[few])

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.model.test_export import COLUMNS, CUTS, drawn
+from tests.model.test_export import COLUMNS, CUTS, drawn, unfitted
 from training.export import check_parity, to_onnx
-from training.models import CANDIDATES
 from training.tree_graph import rounded_down
 
 NAMES = ("hist_gradient_boosting", "lightgbm")
@@ -31,7 +30,7 @@ def thresholds(model: Any) -> Any:
 def test_rows_at_a_threshold_go_the_library_s_way(name: str):
     """Thresholds lie between float32 numbers here: rounded to the nearest, half of them would turn rows round."""
     vectors, fraud = drawn(1)
-    model = CANDIDATES[name](COLUMNS, **MORE[name]).fit(vectors, fraud)
+    model = unfitted(name, **MORE[name]).fit(vectors, fraud)
     column, edge = thresholds(model)
     finite = np.abs(edge) < 1e30
     column, edge = column[finite], edge[finite]
@@ -48,7 +47,7 @@ def test_what_was_always_known_and_is_unknown_now_goes_the_library_s_way(name: s
     vectors, fraud = drawn(1)
     known = np.nan_to_num(vectors, nan=-1.0)
     known[:, 4] -= 30.0  # so that 0, for which LightGBM takes it, lies within the column's range
-    model = CANDIDATES[name](COLUMNS, **MORE[name]).fit(known, fraud)
+    model = unfitted(name, **MORE[name]).fit(known, fraud)
     unseen, _ = drawn(2)
     for column in range(WIDTH):
         unseen[column::11, column] = np.nan
@@ -59,7 +58,7 @@ def test_what_was_always_known_and_is_unknown_now_goes_the_library_s_way(name: s
 def test_a_model_that_found_no_split_says_its_base(name: str):
     vectors = np.zeros((200, WIDTH), np.float32)
     fraud = (np.arange(200) % 4 == 0).astype(np.int8)
-    model = CANDIDATES[name](COLUMNS).fit(vectors, fraud)
+    model = unfitted(name).fit(vectors, fraud)
     scores = np.asarray(model.predict_proba(vectors)[:, 1], np.float64)
     assert scores == pytest.approx(0.25)
     check_parity(to_onnx(model, WIDTH), vectors, scores, CUTS)
