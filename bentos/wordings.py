@@ -166,6 +166,36 @@ def _zscore(window: str) -> tuple[str, Text]:
     )
 
 
+def _earlier(window: str, lately: str) -> str:
+    return f"{_period(window)} before {_period(lately).removeprefix('in ')}"
+
+
+def _ratio_earlier(window: str, lately: str) -> tuple[str, Text]:
+    unknown = f"no payment with this card {_earlier(window, lately)} to compare the amount with"
+    return "AMOUNT_VS_USUAL", _known(
+        unknown, lambda x: f"amount is {x:.1f} times the card's usual {_earlier(window, lately)}"
+    )
+
+
+def _zscore_earlier(window: str, lately: str) -> tuple[str, Text]:
+    code, text = _zscore(window)
+    return code, lambda x: text(x).replace(_period(window), _earlier(window, lately))
+
+
+def _change(function: str, window: str, lately: str) -> tuple[str, Text]:
+    what = {"mean": "usual", "max": "largest"}[function]
+    unknown = f"no payments with this card both {_period(lately)} and {_earlier(window, lately)}"
+    return "CARD_USUAL_AMOUNT", _known(
+        unknown,
+        lambda x: f"card's {what} amount {_period(lately)} is {x:.1f} times the usual {_earlier(window, lately)}",
+    )
+
+
+def _past_frauds(window: str, lately: str) -> tuple[str, Text]:
+    when = f"known at this merchant {_earlier(window, lately)}"
+    return "MERCHANT_RISK", _known(f"number of frauds {when} unknown", lambda x: _many(x, "fraud", of=when))
+
+
 def _fraud(function: str, window: str) -> tuple[str, Text]:
     one = f"label of this merchant's payments became known {_period(window)}"
     many = f"labels of this merchant's payments became known {_period(window)}"
@@ -206,7 +236,12 @@ def _windowed(entity: str, function: str, column: str | None, window: str) -> tu
 
 
 _WINDOW = r"(?P<window>\d+[smhd])"
+_EARLIER = rf"{_WINDOW}_before_(?P<lately>\d+[smhd])"
 _PATTERNS: list[tuple[re.Pattern[str], Callable[..., tuple[str, Text]]]] = [
+    (re.compile(rf"card_amount_to_mean_{_EARLIER}"), _ratio_earlier),
+    (re.compile(rf"card_amount_zscore_{_EARLIER}"), _zscore_earlier),
+    (re.compile(rf"card_(?P<function>mean|max)_amount_\d+[smhd]_to_{_EARLIER}"), _change),
+    (re.compile(rf"merchant_frauds_{_EARLIER}"), _past_frauds),
     (re.compile(r"(?P<entity>card|merchant)_seconds_since_last"), _since_last),
     (re.compile(rf"card_amount_to_(?P<function>mean|max)_{_WINDOW}"), _ratio),
     (re.compile(rf"card_amount_zscore_{_WINDOW}"), _zscore),

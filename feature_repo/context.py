@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_repo.context_kernels import against_earlier, counted_before
 from feature_repo.schema import CHANNELS, MERCHANT_CATEGORIES
 from feature_repo.window_state import Floats, finish, to_list
 from feature_repo.windows import DAY, HOUR, WindowedFeature, label, loads
@@ -65,6 +66,51 @@ def _spending(spec_text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     longest = spec.windows[-1]
     inputs = tuple(WindowedFeature(f, "amount", longest).name(spec.entity) for f in ("mean", "std", "max"))
     return inputs, tuple(f"card_amount_{what}_{label(longest)}" for what in ("to_mean", "to_max", "zscore"))
+
+
+def card_change(columns: Columns, spec_text: str, state_column: str) -> dict[str, Floats]:
+    """The amount, and the last days, against what the card spent per payment earlier.
+
+    Earlier is the longest window without the next shorter one: what a thief has spent in the last days is not in it,
+    so that it doesn't pass for the card's habit.
+    """
+    spec = loads(spec_text)
+    found = finish(spec, columns[state_column], np.asarray(columns[AT], np.int64))
+    inputs, names = _change(spec_text)
+    given = against_earlier(number(columns["amount"]), *(found[name] for name in inputs))
+    return dict(zip(names, given, strict=True))
+
+
+@cache
+def _change(spec_text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What `card_change` reads of the longest window and of the next shorter one, and what it gives."""
+    spec = loads(spec_text)
+    shorter, longest = spec.windows[-2:]
+    parts = (("count", ""), ("mean", "amount"), ("std", "amount"))
+    read = [WindowedFeature(f, c, w) for w in (longest, shorter) for f, c in parts]
+    read.append(WindowedFeature("max", "amount", shorter))
+    lately, earlier = label(shorter), f"{label(longest)}_before_{label(shorter)}"
+    ratios = [f"amount_to_mean_{earlier}", f"amount_zscore_{earlier}"]
+    ratios += [f"{function}_amount_{lately}_to_{earlier}" for function in ("mean", "max")]
+    return tuple(feature.name(spec.entity) for feature in read), tuple(f"{spec.entity}_{name}" for name in ratios)
+
+
+def merchant_past_fraud(columns: Columns, spec_text: str, state_column: str) -> dict[str, Floats]:
+    """Known frauds at the merchant that lie in the longest window but not in the next shorter one: is it over yet?"""
+    spec = loads(spec_text)
+    found = finish(spec, columns[state_column], np.asarray(columns[AT], np.int64))
+    inputs, name = _past_fraud(spec_text)
+    return {name: counted_before(*(found[given] for given in inputs))}
+
+
+@cache
+def _past_fraud(spec_text: str) -> tuple[tuple[str, ...], str]:
+    spec = loads(spec_text)
+    shorter, longest = spec.windows[-2:]
+    inputs = [
+        WindowedFeature(f, "is_fraud", w).name(spec.entity) for w in (longest, shorter) for f in ("count", "mean")
+    ]
+    return tuple(inputs), f"{spec.entity}_frauds_{label(longest)}_before_{label(shorter)}"
 
 
 def card_context(columns: Columns, profile: str) -> dict[str, Floats]:

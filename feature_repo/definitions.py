@@ -18,18 +18,25 @@ from feast import (
 from feast.aggregation import Aggregation
 from feast.types import Bytes, Float64, Int64, String
 
-from feature_repo.context import AT, card_context, card_spending, request_context
+from feature_repo.context import (
+    AT,
+    card_change,
+    card_context,
+    card_spending,
+    merchant_past_fraud,
+    request_context,
+)
 from feature_repo.sources import table
 from feature_repo.transformations import finished, in_context, state_column, state_field
 from feature_repo.vector import FALLBACK_SERVICE, FEATURE_SERVICE
-from feature_repo.windows import EVENT_ID_TAG, spec_of
+from feature_repo.windows import EVENT_ID_TAG, WindowedFeature, microseconds, spec_of
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 BURST_WINDOWS = [timedelta(minutes=5)]
 CARD_WINDOWS = [HOUR, DAY, 7 * DAY, 30 * DAY]
 MERCHANT_WINDOWS = [HOUR, DAY, 7 * DAY, 30 * DAY]
-RISK_WINDOWS = [DAY, 7 * DAY, 30 * DAY]
+RISK_WINDOWS = [DAY, 7 * DAY, 14 * DAY, 21 * DAY, 30 * DAY]
 
 EVENT = {EVENT_ID_TAG: "transaction_id"}
 
@@ -151,11 +158,25 @@ card_amounts = in_context(
     [card_spec.dumps(), state_column("card_velocity")],
     "The amount against the card's own spending",
 )
+card_changes = in_context(
+    "card_changes",
+    [card_velocity, request],
+    card_change,
+    [card_spec.dumps(), state_column("card_velocity")],
+    "The amount and the last days against what the card spent earlier",
+)
 merchant_windows = finished(
     "merchant_windows", merchant_velocity, request, merchant_spec, "The merchant's windows, up to the payment"
 )
 merchant_risk_windows = finished(
     "merchant_risk_windows", merchant_risk, request, risk_spec, "Fraud at the merchant as known at the payment"
+)
+merchant_past = in_context(
+    "merchant_past",
+    [merchant_risk, request],
+    merchant_past_fraud,
+    [risk_spec.dumps(), state_column("merchant_risk")],
+    "Fraud at the merchant that began long ago",
 )
 card_standing = in_context(
     "card_standing", [card_profile, request], card_context, ["card_profile"], "The payment against the card's profile"
@@ -163,10 +184,37 @@ card_standing = in_context(
 
 # --- Feature services: the order here is the order of the model's vector ----------------------------------------------
 
-fraud_v1 = FeatureService(
+V1_RISK = [
+    WindowedFeature(function, "is_fraud", microseconds(window)).name("merchant")
+    for window in (DAY, 7 * DAY, 30 * DAY)
+    for function in ("count", "mean")
+]
+
+fraud_v2 = FeatureService(
     name=FEATURE_SERVICE,
-    features=[payment_context, card_windows, card_amounts, merchant_windows, merchant_risk_windows, card_standing],
+    features=[
+        payment_context,
+        card_windows,
+        card_amounts,
+        card_changes,
+        merchant_windows,
+        merchant_risk_windows,
+        merchant_past,
+        card_standing,
+    ],
     description="Everything the model sees",
+)
+fraud_v1 = FeatureService(
+    name="fraud_v1",
+    features=[
+        payment_context,
+        card_windows,
+        card_amounts,
+        merchant_windows,
+        merchant_risk_windows[V1_RISK],
+        card_standing,
+    ],
+    description="What models before fraud_v2 see: without the changes of the card's spending and past fraud",
 )
 fraud_request_v1 = FeatureService(
     name=FALLBACK_SERVICE, features=[payment_context], description="What remains when the online store is away"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from feature_repo.context import number
 
-FEATURE_SERVICE = "fraud_v1"
+FEATURE_SERVICE = "fraud_v2"
 """The feature service whose features, in its order, are the model's columns."""
 
 FALLBACK_SERVICE = "fraud_request_v1"

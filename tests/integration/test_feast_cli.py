@@ -156,7 +156,7 @@ def test_what_was_applied_is_what_the_platform_applies_itself(applied: Workplace
     ("listing", "names"),
     [
         ("stream-feature-views", {"card_velocity", "merchant_velocity", "merchant_risk"}),
-        ("feature-services", {"fraud_v1", "fraud_request_v1"}),
+        ("feature-services", {"fraud_v1", "fraud_v2", "fraud_request_v1"}),
     ],
 )
 def test_feast_lists_what_was_applied(applied: Workplace, listing: str, names: set[str]):

@@ -181,7 +181,7 @@ BROKEN: dict[str, tuple[dict[str, bytes | None], str, str]] = {
     "other columns": (other_columns(), "contract", "the code lacks ['shoe_size'], the model lacks ['card_count_1h']"),
     "another service": (
         {"mlmodel": tiny_model.files(tiny_model.contract(COLUMNS, "fraud_v9"))["MLmodel"]},
-        *("contract", "'fraud_v9'; the code serves 'fraud_v1'"),
+        *("contract", "'fraud_v9'; the code serves 'fraud_v2'"),
     ),
     "half a graph": ({"onnx": GRAPH[: len(GRAPH) // 2]}, "files", "model.onnx cannot be loaded"),
     "no graph": ({"onnx": None}, "files", "model.onnx cannot be loaded"),

@@ -200,7 +200,7 @@ def test_the_model_in_service_is_told(platform: Platform, client: httpx.Client):
     card = client.get("/model").json()
     assert (card["name"], card["version"], card["source"]) == (platform.settings.model_name, "1", "registry")
     assert card["thresholds"] == {"review_from": tiny_model.REVIEW_FROM, "decline_from": tiny_model.DECLINE_FROM}
-    assert (card["feature_service"], card["columns"][0], len(card["columns"])) == (FEATURE_SERVICE, "amount", 63)
+    assert (card["feature_service"], card["columns"][0], len(card["columns"])) == (FEATURE_SERVICE, "amount", 72)
     assert datetime.fromisoformat(card["loaded_at"]) <= datetime.now(UTC)
 
 

@@ -32,7 +32,7 @@ COLUMNS = ("score", "other")
 LIMITS = Limits(max_body_bytes=2_000, max_batch=3, max_future=timedelta(minutes=5), max_age=timedelta(days=7))
 
 
-def contract(review_from: float = 0.5, decline_from: float = 0.9, feature_service: str = "fraud_v1") -> ModelContract:
+def contract(review_from: float = 0.5, decline_from: float = 0.9, feature_service: str = "fraud_v2") -> ModelContract:
     return ModelContract(
         feature_service=feature_service,
         columns=COLUMNS,
@@ -86,7 +86,7 @@ class Reader:
     """Gives a vector whose first column is a thousandth of the amount; `fails` is raised in its place."""
 
     fails: Exception | None = None
-    feature_service: str = "fraud_v1"
+    feature_service: str = "fraud_v2"
     columns: tuple[str, ...] = COLUMNS
 
     def read(self, payments: Sequence[Asked]) -> FeatureRows:

@@ -25,16 +25,16 @@ class Gives:
 
 
 def test_a_model_of_the_codes_own_columns_is_taken():
-    contract().require("fraud_v1", COLUMNS)
+    contract().require("fraud_v2", COLUMNS)
 
 
 @pytest.mark.parametrize(
     ("service", "columns", "named"),
     [
-        ("fraud_v2", COLUMNS, r"'fraud_v1'.*'fraud_v2'"),
-        ("fraud_v1", ("score",), r"the code lacks \['other'\], the model lacks \[\]"),
-        ("fraud_v1", (*COLUMNS, "new"), r"the code lacks \[\], the model lacks \['new'\]"),
-        ("fraud_v1", COLUMNS[::-1], "their order differs"),
+        ("fraud_v3", COLUMNS, r"'fraud_v2'.*'fraud_v3'"),
+        ("fraud_v2", ("score",), r"the code lacks \['other'\], the model lacks \[\]"),
+        ("fraud_v2", (*COLUMNS, "new"), r"the code lacks \[\], the model lacks \['new'\]"),
+        ("fraud_v2", COLUMNS[::-1], "their order differs"),
     ],
 )
 def test_a_mismatch_names_what_differs(service: str, columns: tuple[str, ...], named: str):

@@ -45,7 +45,7 @@ class Gives:
 
 def model(version: str, session: Any, review_from: float = 0.5) -> LoadedModel:
     contract = ModelContract(
-        feature_service="fraud_v1",
+        feature_service="fraud_v2",
         columns=("amount", "other"),
         review_from=review_from,
         decline_from=0.9,

@@ -16,7 +16,7 @@ from feature_repo import definitions
 from feature_repo.schema import CHANNELS, MERCHANT_CATEGORIES
 from feature_repo.vector import columns
 
-COLUMNS = columns(definitions.fraud_v1)
+COLUMNS = columns(definitions.fraud_v2)
 FALLBACK = columns(definitions.fraud_request_v1)
 FEW = ("amount", "card_count_1h", "card_count_24h", "merchant_mean_is_fraud_7d", "channel_code")
 

@@ -184,7 +184,7 @@ def test_the_gate_answers_what_it_put_on_record():
     assert len(logged.vector) == len(COLUMNS)
     assert (logged.probability, logged.decision) == (told(one).fraud_probability, "decline")
     assert (logged.model_name, logged.model_version, logged.model_role) == ("stand-in", "7", "champion")
-    assert (logged.feature_age_seconds, logged.decided_at, logged.feature_service) == (60.0, NOW, "fraud_v1")
+    assert (logged.feature_age_seconds, logged.decided_at, logged.feature_service) == (60.0, NOW, "fraud_v2")
 
 
 def test_a_category_is_on_record_as_it_was_sent():
