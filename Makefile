@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo train test parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving check format up down status mlflow rebuild-online data lock clean
+.PHONY: help setup demo train test parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench-stream: $(READY) ## Stream, freshness, backfill, joins, state: measured be
 
 bench-serving: $(READY) ## The service under load beside its peers, and a picture of it (minutes; SERVING=--quick)
 	@$(BIN)/python -m tests.load.bench_serving $(SERVING)
+
+bench-models: $(READY) ## Every model on every data set beside the published figures (minutes; MODELS=--quick)
+	@$(BIN)/python -m tests.load.bench_models $(MODELS)
 
 parity-nightly: $(READY) ## 10,000 random histories per parity test, hours of them (PARITY_EXAMPLES=n)
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/parity --timeout=0
