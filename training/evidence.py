@@ -42,6 +42,12 @@ REFERENCE_ROWS = 20_000
 SCORE, LABEL = "score", "is_fraud"
 """The columns of a reference beside the model's: the graph's own scores, and what the payments were."""
 
+EVIDENCE_FILE = "evidence.json"
+"""What a version was judged by in training, beside its graph."""
+
+REFERENCE_FILE = "reference.parquet"
+"""A sample of the vectors it was trained on, with their labels, for drift and leakage."""
+
 
 def sample(graph: bytes, data: TrainingSet, scores: npt.NDArray[np.float64]) -> ParitySample:
     """Rows chosen by their scores, and one of which nothing is known."""

@@ -29,7 +29,7 @@ def measure(
     are), `stopped_share`, `cost_saved` (against approving all, in the currency of the amounts, for the whole period)
     and `cost_saved_share` (of what approving all costs; below 0 where deciding costs more).
     """
-    return bootstrap_each(rows, scores, METRICS | _PROBABILITIES | decisions(cuts, matrix), repeats)
+    return bootstrap_each(rows, scores, METRICS | PROBABILITIES | decisions(cuts, matrix), repeats)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _ece(payments: Payments, weights: Floats) -> Floats:
     return np.sum(off, axis=0) / (weights @ payments.summed(np.ones(len(gaps))))
 
 
-_PROBABILITIES = {
+PROBABILITIES = {
     "log_loss": mean_of("log_loss", _log_loss, higher_is_better=False),
     "ece": Weighted("ece", _ece, higher_is_better=False),
 }
