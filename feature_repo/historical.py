@@ -23,12 +23,14 @@ def entity_rows(transactions: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def vectors(store: Any, transactions: pd.DataFrame) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+def vectors(
+    store: Any, transactions: pd.DataFrame, feature_service: str = FEATURE_SERVICE
+) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
     """Vectors (float32, rows × columns, null as NaN) from what was known at each transaction, and their columns.
 
     `transactions` has `KEYS`, `REQUEST` and `timestamp` (UTC); rows come out in the order in which they went in.
     """
-    service = store.get_feature_service(FEATURE_SERVICE)
+    service = store.get_feature_service(feature_service)
     ordered = columns(service)
     job = store.get_historical_features(entity_rows(transactions), service, filter_by_created_timestamp=True)
     found = np.empty((len(transactions), len(ordered)), np.float32)
