@@ -13,6 +13,7 @@ from feature_repo.settings import Settings
 from feature_repo.store import apply
 from training import backfill, batch
 from training.datasets import synthetic
+from training.generate import generate
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Past:
 @pytest.fixture(scope="session")
 def past(tmp_path_factory: pytest.TempPathFactory, mlflow_server: str) -> Past:
     current = Settings(home=tmp_path_factory.mktemp("past"), mlflow_url=mlflow_server, model_name="past-under-test")
-    data = synthetic.load(9_000, seed=5, days=60)
+    data = synthetic.adapt(generate(9_000, seed=3, days=60, fraud_share=0.03))  # frauds in each week of so few
     payments = data.transactions
     begin = payments["timestamp"].min().floor("D").to_pydatetime()
     end = begin + timedelta(days=60)

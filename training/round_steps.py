@@ -1,0 +1,157 @@
+"""The steps of a round of retraining, in their order; each finds what the one before it left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from feature_repo import sources
+from feature_repo.schema import HISTORY_SCHEMA
+from feature_repo.settings import Settings
+from feature_repo.store import feature_store
+from monitoring.labels import known_labels
+from training import intervals, train, weighted
+from training.dataset import TrainingSet, training_set
+from training.datasets.dataset import Dataset
+from training.evaluate import metrics_of
+from training.marks import Marks
+from training.models_registry import CHALLENGER, CHAMPION, Registry
+from training.registered import Registered, fetch
+from training.split import Protocol
+from training.validate import require, validate
+
+ROWS_FILE, VECTORS_FILE = "rows.parquet", "vectors.npy"
+REPEATS = 200
+HELD = ("auc_roc", "average_precision", "card_precision_100")
+"""Metrics in which a challenger must not be worse than the champion, beyond what chance explains."""
+
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round works with."""
+
+    settings: Settings
+    protocol: Protocol
+    marks: Marks
+    registry: Registry
+    told: Callable[[str], None]
+
+    @property
+    def name(self) -> str:
+        """The round's name in MLflow."""
+        return f"round {self.marks.key}"
+
+    def data(self) -> TrainingSet:
+        """The training set that the first step left."""
+        folder = self.marks.folder
+        columns = self.marks.found("data") or {}
+        vectors = np.load(folder / VECTORS_FILE)
+        return TrainingSet(pd.read_parquet(folder / ROWS_FILE), vectors, tuple(columns["columns"]))
+
+    def found(self, step: str) -> Found:
+        """What an earlier step found."""
+        found = self.marks.found(step)
+        if found is None:
+            raise RuntimeError(f"Step '{step}' of {self.name} is not done.")
+        return found
+
+
+def data(this: Round) -> tuple[Found, Sequence[str]]:
+    """Retrieve the point-in-time training set into files."""
+    store = feature_store(this.settings)
+    protocol, folder = this.protocol, this.marks.folder
+    found = training_set(store, this.settings, protocol.earlier().train_start, protocol.test_end)
+    found.rows.to_parquet(folder / ROWS_FILE, index=False)
+    np.save(folder / VECTORS_FILE, found.vectors)
+    frauds = int(found.rows["is_fraud"].sum())
+    return {"rows": len(found.rows), "frauds": frauds, "columns": found.columns}, (ROWS_FILE, VECTORS_FILE)
+
+
+def check(this: Round) -> tuple[Found, Sequence[str]]:
+    """Hold the history of the window against the gates of `training.validate`; raises `DataQualityError`."""
+    current, store = this.settings, feature_store(this.settings)
+    begin, end = this.protocol.earlier().train_start, this.protocol.test_end
+    source = store.get_data_source("transactions")
+    rows = sources.read(source, current.offline_path, HISTORY_SCHEMA.names, begin, end).to_pandas()
+    said = [name for name in HISTORY_SCHEMA.names if name != "ingested_at"]  # it may have been delivered twice
+    rows = rows.drop_duplicates(said).merge(known_labels(store, current), on="transaction_id")
+    rows = rows.sort_values(["timestamp", "transaction_id"], ignore_index=True)
+    report = validate(Dataset(this.name, "file", rows.assign(is_fraud=rows["is_fraud"].astype("int8")), None))
+    require(report)
+    return {gate.name: gate.value for gate in report.gates}, ()
+
+
+def fit(this: Round) -> tuple[Found, Sequence[str]]:
+    """Train every candidate and register the best, once: a version that a killed run had registered is taken."""
+    version = this.registry.version_of(this.name)
+    if version is None:
+        outcome = train.run(
+            this.settings, this.name, this.protocol, this.data(), lambda text: this.told(text), alias=None
+        )
+        version = outcome.version
+    else:
+        this.told(f"version {version} was registered already")
+    this.registry.tag(version, this.marks.key)
+    return {"version": version}, ()
+
+
+def evaluate(this: Round) -> tuple[Found, Sequence[str]]:
+    """The version's figures on the test days, and the champion's on the same ones."""
+    test = this.data()
+    test = test.where(this.protocol.test(test.rows))
+    champion, version = this.registry.alias(CHAMPION), this.found("train")["version"]
+    with TemporaryDirectory() as folder:
+        ours = _scores(this, version, test, Path(folder) / "new")
+        theirs = _scores(this, champion, test, Path(folder) / "champion") if champion else None
+    found: Found = {"version": version, "champion": champion, "test": metrics_of(test.rows, ours)}
+    if theirs is not None:
+        found["champion_test"] = metrics_of(test.rows, theirs)
+        each = intervals.paired_each(test.rows, theirs, ours, weighted.METRICS, REPEATS)
+        found["difference"] = {name: [one.value, one.low, one.high] for name, one in each.items()}
+    return found, ()
+
+
+def _scores(this: Round, version: str, test: TrainingSet, folder: Path) -> np.ndarray:
+    model: Registered = fetch(this.settings, this.settings.model_name, version, folder)
+    return model.score(test.vectors, test.columns)
+
+
+def judge(this: Round) -> tuple[Found, Sequence[str]]:
+    """Whether the version may challenge: in no metric of `HELD` worse than the champion beyond its interval."""
+    found = this.found("evaluate")
+    words = []
+    for metric in HELD if found["champion"] else ():
+        value, low, high = found["difference"][metric]
+        words.append(
+            {
+                "metric": metric,
+                "passed": high >= 0,
+                "evidence": f"{value:+.4f} [{low:+.4f}, {high:+.4f}] against version {found['champion']}",
+            }
+        )
+    return {"passed": all(word["passed"] for word in words), "gates": words}, ()
+
+
+def challenge(this: Round) -> tuple[Found, Sequence[str]]:
+    """Make the version the challenger."""
+    version = this.found("train")["version"]
+    this.registry.challenge(version)
+    return {"version": version, "alias": CHALLENGER}, ()
+
+
+STEPS: dict[str, Callable[[Round], tuple[Found, Sequence[str]]]] = {
+    "data": data,
+    "validate": check,
+    "train": fit,
+    "evaluate": evaluate,
+    "gate": judge,
+    "challenger": challenge,
+}
