@@ -47,8 +47,11 @@ class Registry:
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             return None
-        runs = self.client.search_runs([experiment.experiment_id], f"params.dataset = '{run_name}'")
-        made = {run.info.run_id for run in runs}
+        made = {
+            run.info.run_id
+            for kind in ("params", "tags")
+            for run in self.client.search_runs([experiment.experiment_id], f"{kind}.dataset = '{run_name}'")
+        }
         found = [str(one.version) for one in self._versions() if one.run_id in made]
         return min(found, key=int) if found else None
 
