@@ -178,7 +178,7 @@ def test_a_version_whose_columns_this_code_has_no_more_is_named(past: Past, tmp_
     files = tiny_model.files(tiny_model.contract(["amount", "shoe_size"]))
     version = tiny_model.publish(past.settings.mlflow_url, past.settings.model_name, files, None)
     model = fetch(past.settings, past.settings.model_name, version, tmp_path)
-    with pytest.raises(ContractMismatch, match="takes shoe_size, which feature service 'fraud_v1'"):
+    with pytest.raises(ContractMismatch, match=f"takes shoe_size, which feature service '{FEATURE_SERVICE}'"):
         backtest.run(past.settings, [model], past.begin + 5 * DAY, past.begin + 6 * DAY)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from feature_repo.settings import ROOT, Settings, settings
@@ -146,11 +147,11 @@ def test_a_version_that_is_clearly_worse_than_the_champion_is_blocked(
     whole = round_steps.Round.data
 
     def blinded(this: round_steps.Round) -> Any:
-        """The training days say nothing of the test days: their labels are those of other payments."""
+        """The training days say little of the test days: five labels of six are those of other payments."""
         found = whole(this)
         rows = found.rows
-        train_days = rows["timestamp"] < this.protocol.train_end
-        mixed = rows["is_fraud"].where(~train_days, rows["is_fraud"].sample(frac=1, random_state=1).to_numpy())
+        told = (rows["timestamp"] >= this.protocol.train_end) | (np.arange(len(rows)) % 6 == 0)
+        mixed = rows["is_fraud"].where(told, rows["is_fraud"].sample(frac=1, random_state=1).to_numpy())
         return type(found)(rows.assign(is_fraud=mixed.astype("int8")), found.vectors, found.columns)
 
     monkeypatch.setattr(round_steps.Round, "data", blinded)

@@ -336,7 +336,7 @@ def test_the_same_seed_gives_the_same_round_and_the_alias_moves_on(world: World,
         first, second = outcome.fitted[name].contract, again.fitted[name].contract
         assert second.review_from == pytest.approx(first.review_from)
         assert second.decline_from == pytest.approx(first.decline_from)
-    assert int(again.version) == int(outcome.version) + 1
+    assert int(again.version) > int(outcome.version)
     assert world.champion().version == again.version
 
 
