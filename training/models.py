@@ -51,6 +51,9 @@ class Candidate:
     settled: Mapping[str, Any]
     """What it is fitted with unless told otherwise; docs/training-candidates.md says what it was held against."""
     prepare: Callable[[Columns], Steps] = field(default=lambda columns: [])
+    explained: bool = True
+    """Whether the service can give a model's reasons with each answer. One without is compared, and serves only where
+    nothing else was asked for: a decision that nobody can explain is no decision a payment team may send."""
 
     def __call__(self, columns: Columns, **parameters: Any) -> Any:
         """An unfitted scikit-learn estimator over these columns; `parameters` override the settled ones."""
@@ -199,6 +202,7 @@ CANDIDATES: dict[str, Candidate] = {
         _forest_space,
         {"n_estimators": 100, "max_depth": 12, "min_samples_leaf": 5, "max_features": "sqrt"},
         prepare=_unknown_apart,
+        explained=False,  # trees of twelve levels have no tables
     ),
     "hist_gradient_boosting": Candidate(
         _hist_gradient_boosting,

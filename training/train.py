@@ -87,7 +87,8 @@ def run(
     progress("fitting the model over the request alone")
     alone = request_only(data, request_columns(store))
     fallback = fit(ALGORITHM, alone, protocol, terms, FALLBACK_SERVICE)
-    champion = choose({name: candidate.chosen_on for name, candidate in fitted.items()})
+    explained = {name: found for name, found in fitted.items() if CANDIDATES[name].explained}
+    champion = choose({name: candidate.chosen_on for name, candidate in (explained or fitted).items()})
     train, test = data.where(protocol.train(data.rows)), data.where(protocol.test(data.rows))
     best = fitted[champion]
     segments = by_segment(test.rows, best.test_scores, best.cuts, terms.matrix)

@@ -19,7 +19,7 @@ class ServingSizes:
     trained_on: int = 4_000
     warm_seconds: float = 5.0
     maximum_seconds: float = 10.0
-    shares: tuple[float, ...] = (0.9, 0.8, 0.7, 0.6, 0.5)
+    shares: tuple[float, ...] = (0.9, 0.87, 0.84, 0.8, 0.75, 0.7, 0.6, 0.5)
     probe_seconds: float = 10.0
     single_seconds: float = 60.0
     half_seconds: float = 30.0
