@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +18,6 @@ from training.tree_graph import OPSETS, graph_of, is_grown_apart
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that float32 may make."""
-
-
-BATCH = 64
-"""Rows of a batch whose speed is told."""
 
 
 class ParityError(ValueError):
@@ -97,33 +92,3 @@ def check_parity(
             f"{flips} of {len(scores)} rows differently (0 are allowed). Don't register it."
         )
     return Parity(len(scores), worst, flips)
-
-
-@dataclass(frozen=True)
-class InferenceSpeed:
-    """Medians on one thread: microseconds for a row alone and for each of 64 together, and rows a second at 64."""
-
-    alone_us: float
-    of_64_us: float
-    rows_per_second: float
-
-
-def inference_speed(graph: bytes, vectors: npt.NDArray[np.float32], runs: int = 200) -> InferenceSpeed:
-    """How quickly a graph scores rows of `vectors`, as the service runs it; `runs` is how often each is timed."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    alone, of_64 = (_median_us(session, vectors, rows, runs) for rows in (1, BATCH))
-    return InferenceSpeed(alone, of_64 / BATCH, 1e6 * BATCH / of_64)
-
-
-def _median_us(session: ort.InferenceSession, vectors: npt.NDArray[np.float32], rows: int, runs: int) -> float:
-    many = np.resize(vectors, (rows * runs, vectors.shape[1]))
-    session.run([ONNX_OUTPUT], {ONNX_INPUT: many[:rows]})  # the first run makes room for those that follow
-    spent = np.empty(runs)
-    for run in range(runs):
-        batch = many[run * rows : (run + 1) * rows]
-        began = time.perf_counter_ns()
-        session.run([ONNX_OUTPUT], {ONNX_INPUT: batch})
-        spent[run] = time.perf_counter_ns() - began
-    return float(np.median(spent)) / 1_000

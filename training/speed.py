@@ -18,20 +18,21 @@ MANY = 1_000
 
 @dataclass(frozen=True)
 class Speed:
-    """Medians: microseconds for one row alone, and for each of `MANY` rows together."""
+    """Medians: microseconds for one row alone, and for each of many rows together."""
 
     one_row_us: float
     row_of_many_us: float
 
 
-def inference(graph: bytes, vectors: npt.NDArray[np.float32]) -> Speed:
-    """Measure a graph on rows of `vectors` (float32, rows × columns)."""
+def inference(graph: bytes, vectors: npt.NDArray[np.float32], many: int = MANY, rounds: int = ROUNDS) -> Speed:
+    """Measure a graph on rows of `vectors` (float32, rows × columns): one `rounds` times, `many` a tenth as often."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    many = np.resize(vectors, (MANY, vectors.shape[1]))
-    alone = [many[place : place + 1] for place in range(ROUNDS)]
-    return Speed(one_row_us=_median(session, alone), row_of_many_us=_median(session, [many] * (ROUNDS // 10)) / MANY)
+    rows = np.resize(vectors, (max(many, rounds), vectors.shape[1]))
+    alone = [rows[place : place + 1] for place in range(rounds)]
+    together = [rows[:many]] * max(rounds // 10, 1)
+    return Speed(one_row_us=_median(session, alone), row_of_many_us=_median(session, together) / many)
 
 
 def _median(session: ort.InferenceSession, batches: list[npt.NDArray[np.float32]]) -> float:

@@ -12,8 +12,9 @@ import pytest
 from onnx import numpy_helper
 
 from feature_repo.contract import ONNX_INPUT, ONNX_OUTPUT
-from training.export import TOLERANCE, ParityError, check_parity, inference_speed, onnx_scores, to_onnx
+from training.export import TOLERANCE, ParityError, check_parity, onnx_scores, to_onnx
 from training.models import CANDIDATES, CODED
+from training.speed import inference
 
 COLUMNS = ("amount", *CODED, "card_mean_amount_24h", "spare", "card_count_1h")
 CUTS = (0.3, 0.7)
@@ -181,6 +182,6 @@ def test_the_speed_told_is_that_of_the_rows_asked_for(candidate: Any, monkeypatc
     """A clock that ticks 64 µs a run: a row alone takes all of it, one of 64 a 64th."""
     graph, vectors, _ = candidate
     ticks = iter(range(0, 1_000_000_000, 64_000))
-    monkeypatch.setattr("training.export.time.perf_counter_ns", lambda: next(ticks))
-    told = inference_speed(graph, vectors[:5], runs=3)
-    assert (told.alone_us, told.of_64_us, told.rows_per_second) == (64.0, 1.0, 1e6)
+    monkeypatch.setattr("training.speed.time.perf_counter_ns", lambda: next(ticks))
+    told = inference(graph, vectors[:5], many=64, rounds=3)
+    assert (told.one_row_us, told.row_of_many_us, 1e6 / told.row_of_many_us) == (64.0, 1.0, 1e6)
