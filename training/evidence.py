@@ -35,18 +35,16 @@ CALIBRATION: Method = "sigmoid"
 """Two numbers, which a few hundred frauds settle; it keeps the order of the scores, and with it the ranking."""
 
 EVIDENCE_FILE = "evidence.json"
+"""What a version was judged by in training, beside its graph."""
+
 REFERENCE_FILE = "reference.parquet"
+"""A sample of the vectors it was trained on, with their labels, for drift and leakage."""
+
 REFERENCE_ROWS = 20_000
 """Training vectors that a version takes along, for the drift of what it is asked about."""
 
 SCORE, LABEL = "score", "is_fraud"
 """The columns of a reference beside the model's: the graph's own scores, and what the payments were."""
-
-EVIDENCE_FILE = "evidence.json"
-"""What a version was judged by in training, beside its graph."""
-
-REFERENCE_FILE = "reference.parquet"
-"""A sample of the vectors it was trained on, with their labels, for drift and leakage."""
 
 
 def sample(graph: bytes, data: TrainingSet, scores: npt.NDArray[np.float64]) -> ParitySample:

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from feature_repo.settings import Settings
-from training.registry import CHAMPION, EXPERIMENT
+from training.registry import CHALLENGER, CHAMPION, EXPERIMENT
 
-CHALLENGER = "challenger"
 ROUND_TAG = "tollgate.round"
 
 

@@ -19,11 +19,11 @@ from training import gates, history
 from training.case import SAVED, Case
 from training.graphs import BrokenVersion, Graph
 from training.prepare import ROWS
-from training.registry import CHAMPION
+from training.registry import CHALLENGER, CHAMPION
 from training.split import Protocol
 from training.turn import turn
 from training.verdicts import MissingEvidence, Verdict
-from training.versions import CHALLENGER, Action, Event, Versions, someone, utc_now
+from training.versions import Action, Event, Versions, someone, utc_now
 from training.weighted import METRICS
 from training.window import DAYS, Window, later_window
 

@@ -15,10 +15,10 @@ from rich.table import Table
 from feature_repo.settings import Settings, settings
 from training import promote
 from training.promote import CLAIMS, Conditions, Outcome, Overtaken, Refused
-from training.registry import CHAMPION
+from training.registry import CHALLENGER, CHAMPION
 from training.turn import Busy
 from training.verdicts import Gate, Verdict
-from training.versions import CHALLENGER, Event, RegistryFailed, Versions
+from training.versions import Event, RegistryFailed, Versions
 from training.window import DAYS
 
 DONE, BLOCKED, WRONG = 0, 1, 2

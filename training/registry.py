@@ -24,7 +24,7 @@ from feature_repo.settings import Settings
 from training.lineage import DataSetDigest, git_revision
 
 EXPERIMENT = "tollgate"
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 KIND = "mlflow.experimentKind"
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a run's description, in Markdown."""

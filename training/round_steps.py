@@ -21,8 +21,9 @@ from training.dataset import TrainingSet, training_set
 from training.datasets.dataset import Dataset
 from training.evaluate import metrics_of
 from training.marks import Marks
-from training.models_registry import CHALLENGER, CHAMPION, Registry
+from training.models_registry import Registry
 from training.registered import Registered, fetch
+from training.registry import CHALLENGER, CHAMPION
 from training.split import Protocol
 from training.validate import require, validate
 

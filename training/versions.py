@@ -19,10 +19,8 @@ from pydantic import BaseModel, ConfigDict
 
 from feature_repo.settings import Settings
 from training.graphs import Graph
-from training.registry import CHAMPION
+from training.registry import CHALLENGER, CHAMPION
 from training.verdicts import Verdict
-
-CHALLENGER = "challenger"
 
 VERDICTS = "verdicts"
 """Folder beside the graph that holds every verdict on the version."""

@@ -21,7 +21,8 @@ from feature_repo.store import apply
 from monitoring.parts import environment
 from tests.model.conftest import Past
 from training import backfill, models, retrain, round_steps, train
-from training.models_registry import CHALLENGER, ROUND_TAG, Registry
+from training.models_registry import ROUND_TAG, Registry
+from training.registry import CHALLENGER
 from training.retrain import BLOCKED, BUSY, DONE, UNFIT, WRONG
 from training.round_steps import STEPS
 
