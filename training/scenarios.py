@@ -83,8 +83,8 @@ class Scenarios:
     velocity_burst: VelocityBurst = VelocityBurst()
     compromised_merchant: CompromisedMerchant = CompromisedMerchant()
     favoured_days: float = 50.0
-    favoured_merchants: float = 0.012
-    favoured_share: float = 0.9
+    favoured_merchants: float = 0.011
+    favoured_share: float = 0.96
 
 
 SCENARIOS = Scenarios()

@@ -38,11 +38,11 @@ class Habits:
     trips: float = 0.8
     trip_days: tuple[float, float] = (3.0, 12.0)
     trip_pull: float = 0.08
-    spree_share: float = 0.012
-    spree_size: tuple[int, int] = (3, 6)
+    spree_share: float = 0.036
+    spree_size: tuple[int, int] = (3, 10)
     spree_hours: float = 3.0
-    game_share: float = 0.004
-    game_size: tuple[int, int] = (2, 4)
+    game_share: float = 0.012
+    game_size: tuple[int, int] = (2, 8)
     game_minutes: float = 20.0
     game_amount: tuple[float, float] = (0.8, 6.0)
     weekend_pull: float = 0.35
@@ -86,7 +86,7 @@ def _routine(rng: np.random.Generator, world: Population, rows: int, habits: Hab
 
 def _spree(rng: np.random.Generator, world: Population, rows: int, habits: Habits) -> pd.DataFrame:
     """An afternoon of shopping: several shops within hours, at the usual prices."""
-    card, instant = _bout(rng, world, rows, habits.spree_size, habits.spree_hours * HOUR)
+    card, instant = _bout(rng, world, rows, habits.spree_size, habits.spree_hours * HOUR, habits)
     weights = weights_by_country(world) * of_category(world, SPREE_CATEGORIES)
     merchant = draw_merchants(rng, weights, world.cards["country"].to_numpy()[card])
     return payments(card, merchant, instant, price(rng, world, card, merchant, habits.amount_spread))
@@ -94,19 +94,19 @@ def _spree(rng: np.random.Generator, world: Population, rows: int, habits: Habit
 
 def _game(rng: np.random.Generator, world: Population, rows: int, habits: Habits) -> pd.DataFrame:
     """Small purchases one after the other in an online game: what card testing looks like at first."""
-    card, instant = _bout(rng, world, rows, habits.game_size, habits.game_minutes * MINUTE)
+    card, instant = _bout(rng, world, rows, habits.game_size, habits.game_minutes * MINUTE, habits)
     weights = weights_by_country(world) * of_category(world, ("digital_goods",))
     merchant = draw_merchants(rng, weights, world.cards["country"].to_numpy()[card])
     return payments(card, merchant, instant, rng.uniform(*habits.game_amount, rows))
 
 
 def _bout(
-    rng: np.random.Generator, world: Population, rows: int, size: tuple[int, int], length: float
+    rng: np.random.Generator, world: Population, rows: int, size: tuple[int, int], length: float, habits: Habits
 ) -> tuple[np.ndarray, np.ndarray]:
     sizes = rng.integers(size[0], size[1] + 1, rows)
     episode, place = episodes(rows, sizes)
     holder = draw_cards(rng, world, rows)
-    begin = _instants(rng, world, holder, HABITS)
+    begin = _instants(rng, world, holder, habits)
     return holder[episode], begin[episode] + elapsed(rng, place, length / size[1])
 
 

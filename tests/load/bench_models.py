@@ -28,6 +28,7 @@ from tests.load import models_sets as sets
 from tests.load.machine import machine, versions
 from tests.load.models_ceiling import ceiling
 from tests.load.models_measures import Metrics, Note, compared, means, spread
+from tests.load.models_oracle import oracle
 from tests.load.models_sizes import QUICK, REPORTED, ModelSizes
 from tests.load.models_table import markdown, table
 from training.cost_of_training import measure
@@ -69,14 +70,17 @@ class Bench:
         return compared(what, what.protocols[0], self.sizes.models, self.note)
 
     def synthetic(self) -> dict[str, Metrics]:
-        """Histories of several seeds, none of which the generator was made by: the mean over them."""
-        runs = []
-        for seed in self.sizes.seeds:
-            dataset = sets.generated(self.sizes.rows, seed, self.sizes.days)
+        """Histories of several seeds, none of which the generator was made by, and their ceilings: means over them."""
+        runs, best, sizes = [], [], self.sizes
+        for seed in sizes.seeds:
+            dataset = sets.generated(sizes.rows, seed, sizes.days)
             what = sets.comparison(dataset, self.home / f"synthetic-{seed}", sets.one_protocol)
-            runs.append(compared(what, what.protocols[0], self.sizes.models, self.note))
+            runs.append(compared(what, what.protocols[0], sizes.models, self.note))
+            reached = oracle(self.home, sizes.rows, sizes.days, seed, sizes.oracle_seeds)
+            best.append({"oracle": reached})
         found = spread(runs)
         self.report["synthetic_spread"] = found
+        self.report["ceiling"]["synthetic"] = means(spread(best))["oracle"]
         return means(found)
 
     def training(self) -> dict[str, dict[str, float]]:

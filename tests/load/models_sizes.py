@@ -15,7 +15,8 @@ class ModelSizes:
     parts: tuple[str, ...] = ("handbook_ch3", "handbook_folds", "sparkov", "synthetic", "training")
     rows: int = 300_000
     days: int = 150
-    seeds: tuple[int, ...] = (101, 102, 103)
+    seeds: tuple[int, ...] = (201, 202, 203)
+    oracle_seeds: tuple[int, ...] = (901, 902, 903, 904, 905)
     repeats: int = 3
 
 
@@ -25,6 +26,7 @@ QUICK = ModelSizes(
     parts=("synthetic", "training"),
     rows=12_000,
     days=75,
-    seeds=(101,),
+    seeds=(201,),
+    oracle_seeds=(901,),
     repeats=1,
 )

@@ -83,6 +83,8 @@ def _handbook(part: str, report: Report) -> Iterator[Line]:
 def _synthetic(part: str, report: Report) -> Iterator[Line]:
     yield from _models(part, report)
     linear = report[part].get(LINEAR)
+    if part in report.get("ceiling", {}):
+        yield Line("  the oracle, in the four goals below", _told(report["ceiling"][part], tuple(SYNTHETIC_GOALS)))
     measured = set.intersection(*(set(figures) for figures in report[part].values()))
     for metric, goal in SYNTHETIC_GOALS.items():
         if metric not in measured:

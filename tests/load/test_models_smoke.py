@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pandas.testing import assert_frame_equal
 
 from tests.load import bench_models
 from tests.load.models_ceiling import ceiling
 from tests.load.models_measures import REQUEST_ONLY, means, spread
+from tests.load.models_oracle import hindsight
 from tests.load.models_published import METRICS
 from tests.load.models_sizes import QUICK
 from tests.load.models_table import lines, markdown
 from training.datasets.handbook import FILE
+from training.generate import generate
 from training.split import HANDBOOK
 
 MODELS = ("logistic_regression",)
@@ -35,6 +38,8 @@ def test_the_models_are_compared_and_reported(
     for figures in report["synthetic"].values():
         assert set(METRICS) <= set(figures)
         assert 0.5 < figures["auc_roc"] <= 1.0, "better than chance, or the features say nothing"
+    reached = report["ceiling"]["synthetic"]
+    assert reached["average_precision"] > report["synthetic"][MODELS[0]]["average_precision"]
     for name in MODELS:
         assert {"seconds", "peak_mb", "plain_seconds"} <= set(report["training"][name])
     assert {"machine", "versions", "command", "date"} <= set(report)
@@ -54,6 +59,14 @@ def test_several_runs_are_told_as_mean_and_deviation() -> None:
     runs = [{"a": {"auc_roc": 0.8}}, {"a": {"auc_roc": 0.9}}]
     assert spread(runs) == {"a": {"auc_roc": [pytest.approx(0.85), pytest.approx(0.05)]}}
     assert means(spread(runs)) == {"a": {"auc_roc": pytest.approx(0.85)}}
+
+
+def test_the_oracle_of_a_generated_history_is_never_told_the_payment_itself() -> None:
+    raw = generate(4_000, seed=3, days=60)
+    told = pd.DataFrame(hindsight(raw))
+    for row in raw.index[raw["is_fraud"] == 1][:25]:
+        other = raw.assign(is_fraud=raw["is_fraud"].where(raw.index != row, 0))
+        assert_frame_equal(told.loc[[row]], pd.DataFrame(hindsight(other)).loc[[row]])
 
 
 def published(frauds: list[dict[str, Any]]) -> pd.DataFrame:
