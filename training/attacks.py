@@ -31,7 +31,7 @@ MIN_HISTORY = 3
 @dataclass(frozen=True)
 class Scene:
     """What an attack draws on. `usual_amount` and `usual_rate` (payments a day) are by card, NaN without a history;
-    `haunts` weighs the merchants (column) that fraudsters favour in each spell of `favoured_days` (row)."""
+    `haunts` weighs the merchants (column) that fraudsters favour in each spell (row) of a part of `favoured_days`."""
 
     rng: np.random.Generator
     world: Population
@@ -76,18 +76,25 @@ def _scene(rng: np.random.Generator, world: Population, honest: pd.DataFrame, ta
 def _haunts(
     rng: np.random.Generator, world: Population, table: Scenarios, appeal: np.ndarray, favoured: float
 ) -> np.ndarray:
-    """Weigh the merchants by spell: a few favoured ones take most of the payments, `appeal` divides the rest."""
-    spells = int(np.ceil(world.days / table.favoured_days)) + 1
+    """Weigh the merchants by spell: a few favoured ones take most of the payments, `appeal` divides the rest.
+
+    From spell to spell a part of them is left for others, and each is so for as many spells.
+    """
+    spells = int(np.ceil(world.days / table.favoured_days * table.turnover)) + 1
     size = max(2, round(favoured * len(appeal)))
     share = appeal / appeal.sum()
     weights = np.tile((1.0 - table.favoured_share) * share, (spells, 1))
-    for spell in weights:
-        spell[rng.choice(len(appeal), size=size, replace=False, p=share)] += table.favoured_share / size
+    now = rng.choice(len(appeal), size=size, replace=False, p=share)
+    for number, spell in enumerate(weights):
+        left = np.arange(size) % table.turnover == number % table.turnover
+        now[left] = rng.choice(len(appeal), size=int(left.sum()), replace=False, p=share)
+        np.add.at(spell, now, table.favoured_share / size)
     return weights
 
 
 def _spell(scene: Scene, instant: np.ndarray) -> np.ndarray:
-    return (instant // (scene.table.favoured_days * DAY)).astype("int64").clip(max=len(scene.haunts) - 1)
+    length = scene.table.favoured_days / scene.table.turnover * DAY
+    return (instant // length).astype("int64").clip(max=len(scene.haunts) - 1)
 
 
 def _cash_out(scene: Scene, instant: np.ndarray) -> np.ndarray:
@@ -171,7 +178,9 @@ def _compromised_merchant(scene: Scene, rows: int) -> pd.DataFrame:
     plan, rng, world = scene.table.compromised_merchant, scene.rng, scene.world
     count = max(1, round(rows / plan.rows))
     visits = scene.honest[scene.honest["merchant"].isin(np.flatnonzero(world.merchants["channel"] == "pos"))]
-    visits = visits[~np.isnan(scene.usual_amount[visits["card"]])].sort_values("merchant", kind="stable")
+    # A card opened while the history runs may have left its number after its merchant's spell.
+    fit = ~np.isnan(scene.usual_amount) & (world.cards["opened"].to_numpy() == 0)
+    visits = visits[fit[visits["card"]]].sort_values("merchant", kind="stable")
     merchants, first, visitors = np.unique(visits["merchant"], return_index=True, return_counts=True)
     crooked = rng.choice(len(merchants), size=count, replace=count > len(merchants))
     length = rng.uniform(*plan.days, count).clip(max=world.days / 2)
@@ -182,6 +191,4 @@ def _compromised_merchant(scene: Scene, rows: int) -> pd.DataFrame:
     card = visits["card"].to_numpy()[visit]
     day = np.floor(begin[which] + rng.random(rows) * length[which])
     instant = day * DAY + clock(rng, np.full(rows, DAY_PEAK), np.zeros(rows, dtype=bool))
-    # A card can be charged only once it has been there to leave its number.
-    instant = np.maximum(instant, world.cards["opened"].to_numpy()[card])
     return payments(card, merchants[spot], instant, _amount(scene, card, plan.amount_factor))

@@ -29,20 +29,19 @@ from feature_repo.store import feature_store
 from monitoring.parts import LOOPBACK, answers_ok
 from monitoring.processes import Platform, ending_on_sigterm
 from monitoring.supervision import PartFailed
-from training import comparison, evidence, history, registry, train
+from training import comparison, evidence, first, history, train
 from training.calibrate import NotCalibrated
 from training.dataset import TrainingSet, training_set
 from training.datasets.dataset import InvalidDataset
 from training.datasets.source import UnreadableSource
+from training.datasets.synthetic import ROWS
 from training.export import ParityError
+from training.promote import Refused
 from training.split import Protocol, default_protocol
 from training.validate import DataQualityError
 
-ROWS = 100_000
-"""Payments of a generated history."""
-
 EXPECTED = (UnreadableSource, InvalidDataset, DataQualityError, history.UncoveredWindow, train.UnknownCandidate,
-            MissingTable, PartFailed, ParityError, NotCalibrated)  # fmt: skip
+            MissingTable, PartFailed, ParityError, NotCalibrated, Refused)  # fmt: skip
 """What may go wrong without a fault in the code; the messages say what to do."""
 
 
@@ -178,17 +177,16 @@ def run(asked: argparse.Namespace, current: Settings, console: Console) -> dict[
         data: TrainingSet = training_set(store, own, protocol.earlier().train_start, protocol.test_end)
         spent["training set"] = time.perf_counter() - began - spent["history"]
         ready()
-        first = not registry.has_alias(current, registry.CHAMPION)
-        outcome = train.run(
-            current, dataset, protocol, data, say, names=names, tuned=tuned, features=own,
-            alias=registry.CHAMPION if first else None,
-        )  # fmt: skip
+        outcome = train.run(current, dataset, protocol, data, say, names=names, tuned=tuned, features=own)
+        say("the gates of promotion")
+        promoted = first.introduce(current, outcome, own)
     console.print(comparison.side_by_side(outcome.fitted, outcome.champion, "chosen"))
-    said = (
-        "champion, the first of its model" if first else "no champion yet: promote it with `python -m training.promote`"
-    )
-    console.print(f"Registered as version {outcome.version} of {current.model_name} ({said}).")
-    return report(outcome, dataset, spent | outcome.seconds | {"total": time.perf_counter() - began})
+    said = first.told(promoted)
+    console.print(f"Registered as version {outcome.version} of {current.model_name}: {said}.", markup=False)
+    if promoted.event is None:
+        console.print("`python -m training.promote show` says more, `promote` makes it champion.")
+    seconds = spent | outcome.seconds | {"total": time.perf_counter() - began}
+    return {"verdict": str(promoted.verdict)} | report(outcome, dataset, seconds)
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -36,7 +36,8 @@ from monitoring.parts import environment
 from monitoring.processes import Platform, at_free_ports, ending_on_sigterm
 from monitoring.skew import Skew, audit
 from training import batch, summary
-from training.prepare import EXPECTED, ROWS, Prepared, Steps, prepare
+from training.datasets.synthetic import ROWS
+from training.prepare import EXPECTED, Prepared, Steps, prepare
 
 REPLAYED = 5_000
 

@@ -22,13 +22,14 @@ from training.calibrate import NotCalibrated
 from training.dataset import TrainingSet, training_set
 from training.datasets.catalogue import load_dataset
 from training.datasets.dataset import Dataset
+from training.datasets.synthetic import ROWS
 from training.export import ParityError
+from training.first import introduce
+from training.promote import Outcome, Refused
 from training.split import Protocol, default_protocol
 from training.validate import DataQualityError, QualityReport, require, validate
 
 HELD_OUT = "held-out"
-ROWS = 100_000
-"""Payments of a generated history."""
 
 ALL_VIEWS = ["card_velocity", "merchant_velocity", *batch.BATCH_VIEWS]
 
@@ -37,7 +38,7 @@ class UnfitData(ValueError):
     """A data set from which no platform can be made: unreadable, against the schema, or too short."""
 
 
-EXPECTED = (UnfitData, DataQualityError, PartFailed, MissingTable, ParityError, NotCalibrated)
+EXPECTED = (UnfitData, DataQualityError, PartFailed, MissingTable, ParityError, NotCalibrated, Refused)
 """What may go wrong without a fault in the code; the messages say what to do."""
 
 
@@ -70,6 +71,7 @@ class Prepared:
     store: Any
     data: TrainingSet
     outcome: train.Round
+    promoted: Outcome
     held_out: pd.DataFrame
 
 
@@ -109,10 +111,12 @@ def prepare(
         data = training_set(store, current, first, protocol.test_end)
     with steps.step("train, compare, register"):
         outcome = train.run(current, dataset.name, protocol, data, lambda _: None)
+    with steps.step("the gates of promotion"):
+        promoted = introduce(current, outcome, needed=True)
     backfill.unload(current, HELD_OUT)
     with steps.step("feast materialize"):
         batch.put_online(store, payments["timestamp"].min().to_pydatetime(), protocol.test_start, ALL_VIEWS)
-    return Prepared(dataset, quality, protocol, store, data, outcome, held_out)
+    return Prepared(dataset, quality, protocol, store, data, outcome, promoted, held_out)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from feature_repo.store import feature_store
 from feature_repo.vector import FEATURE_SERVICE, columns
 from training import gates, history
 from training.case import SAVED, Case
+from training.datasets.synthetic import ROWS
 from training.graphs import BrokenVersion, Graph
-from training.prepare import ROWS
 from training.registry import CHALLENGER, CHAMPION
 from training.split import Protocol
 from training.turn import turn
@@ -59,6 +59,8 @@ class Conditions:
     days: int = DAYS
     until: datetime | None = None
     claims: tuple[str, ...] = ()
+    features: Settings | None = None
+    """Settings of the Feast store whose service names the columns, where it is not the platform's own."""
     override: bool = False
     reason: str = ""
 
@@ -128,7 +130,7 @@ def judge(
     current: Settings, versions: Versions, version: str, champion: str | None, conditions: Conditions, now: datetime
 ) -> Verdict:
     """The verdict on a version, against the champion, or the model over the request alone where there is none."""
-    wanted = served_columns(feature_store(current))
+    wanted = served_columns(feature_store(conditions.features or current))
     with versions.files(version) as challenger, _rival(current, versions, champion, wanted) as (rival, role):
         found = conditions.window or _window(current, [challenger, rival], conditions, now)
         case = Case(challenger, rival, role, wanted, FEATURE_SERVICE, found, current, conditions.claims)

@@ -25,6 +25,9 @@ from training.lineage import DataSetDigest, git_revision
 
 EXPERIMENT = "tollgate"
 CHAMPION, CHALLENGER = "champion", "challenger"
+FALLBACK_TAG = "tollgate.fallback"
+"""Tag of a version: the version of the fallback model that was trained with it, and serves beside it."""
+
 KIND = "mlflow.experimentKind"
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a run's description, in Markdown."""
@@ -124,6 +127,10 @@ class TrainingLog:
             client.set_registered_model_alias(model_name, alias, version)
         return version
 
+    def pair(self, name: str, version: str, fallback: str) -> None:
+        """Say which version of the fallback model belongs to a version: it follows it into service."""
+        self.mlflow.MlflowClient().set_model_version_tag(name, version, FALLBACK_TAG, fallback)
+
     def _log_model(
         self, exported: Exported, registered_as: str | None = None, files: Mapping[str, bytes] | None = None
     ) -> Any:
@@ -151,10 +158,10 @@ class TrainingLog:
         return info
 
 
-def has_alias(current: Settings, alias: str) -> bool:
-    """Whether the registered model of the settings has a version under this alias."""
+def has_alias(current: Settings, alias: str, name: str) -> bool:
+    """Whether the registered model of that name has a version under this alias."""
     mlflow = _mlflow(current)
-    found = mlflow.MlflowClient().search_registered_models(f"name = '{current.model_name}'")
+    found = mlflow.MlflowClient().search_registered_models(f"name = '{name}'")
     return any(alias in model.aliases for model in found)
 
 

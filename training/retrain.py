@@ -27,11 +27,13 @@ from training import fingerprint, triggers
 from training.export import ParityError
 from training.marks import Busy, Marks, alone, digest
 from training.models_registry import NoPromise, Registry
+from training.promote import Refused
 from training.registered import NoSuchVersion
 from training.round_steps import STEPS, Round
 from training.split import Protocol
 from training.triggers import Trigger
 from training.validate import DataQualityError
+from training.versions import RegistryFailed
 
 DONE, BLOCKED, WRONG, UNFIT, BUSY = range(5)
 
@@ -158,7 +160,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "--margin", type=float, default=0.05, help="due where it is that much below the champion's test"
     )
     parser.add_argument("--force", action="store_true", help="due in any case; a round that is done stays so")
-    for name, days in (("train", 28), ("delay", 7), ("test", 7)):
+    for name, days in (("train", 28), ("delay", 7), ("test", 14)):
         parser.add_argument(f"--{name}-days", type=int, default=days)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the outcome here as JSON")
     return parser.parse_args(given)
@@ -169,7 +171,8 @@ def main(given: Sequence[str] | None = None) -> int:
     from mlflow.exceptions import MlflowException
 
     asked, console = arguments(given), Console(stderr=True, highlight=False)
-    wrong = (triggers.UnreadableReport, NoPromise, NoSuchVersion, LookupError, sources.MissingTable, ParityError)
+    missing = (NoPromise, NoSuchVersion, LookupError, sources.MissingTable, RegistryFailed)
+    wrong = (triggers.UnreadableReport, ParityError, Refused, *missing)
     try:
         outcome = run(settings(), asked, lambda line: console.print(line, markup=False))
     except Busy as error:

@@ -16,22 +16,21 @@ from feature_repo.schema import HISTORY_SCHEMA
 from feature_repo.settings import Settings
 from feature_repo.store import feature_store
 from monitoring.labels import known_labels
-from training import intervals, train, weighted
+from training import train
 from training.dataset import TrainingSet, training_set
 from training.datasets.dataset import Dataset
 from training.evaluate import metrics_of
 from training.marks import Marks
 from training.models_registry import Registry
+from training.promote import Conditions, promote
 from training.registered import Registered, fetch
 from training.registry import CHALLENGER, CHAMPION
 from training.split import Protocol
 from training.validate import require, validate
+from training.versions import Versions, utc_now
+from training.window import of_data
 
 ROWS_FILE, VECTORS_FILE = "rows.parquet", "vectors.npy"
-REPEATS = 200
-HELD = ("auc_roc", "average_precision", "card_precision_100")
-"""Metrics in which a challenger must not be worse than the champion, beyond what chance explains."""
-
 Found = dict[str, Any]
 
 
@@ -94,9 +93,7 @@ def fit(this: Round) -> tuple[Found, Sequence[str]]:
     """Train every candidate and register the best, once: a version that a killed run had registered is taken."""
     version = this.registry.version_of(this.name)
     if version is None:
-        outcome = train.run(
-            this.settings, this.name, this.protocol, this.data(), lambda text: this.told(text), alias=None
-        )
+        outcome = train.run(this.settings, this.name, this.protocol, this.data(), lambda text: this.told(text))
         version = outcome.version
     else:
         this.told(f"version {version} was registered already")
@@ -115,8 +112,6 @@ def evaluate(this: Round) -> tuple[Found, Sequence[str]]:
     found: Found = {"version": version, "champion": champion, "test": metrics_of(test.rows, ours)}
     if theirs is not None:
         found["champion_test"] = metrics_of(test.rows, theirs)
-        each = intervals.paired_each(test.rows, theirs, ours, weighted.METRICS, REPEATS)
-        found["difference"] = {name: [one.value, one.low, one.high] for name, one in each.items()}
     return found, ()
 
 
@@ -126,19 +121,17 @@ def _scores(this: Round, version: str, test: TrainingSet, folder: Path) -> np.nd
 
 
 def judge(this: Round) -> tuple[Found, Sequence[str]]:
-    """Whether the version may challenge: in no metric of `HELD` worse than the champion beyond its interval."""
-    found = this.found("evaluate")
-    words = []
-    for metric in HELD if found["champion"] else ():
-        value, low, high = found["difference"][metric]
-        words.append(
-            {
-                "metric": metric,
-                "passed": high >= 0,
-                "evidence": f"{value:+.4f} [{low:+.4f}, {high:+.4f}] against version {found['champion']}",
-            }
-        )
-    return {"passed": all(word["passed"] for word in words), "gates": words}, ()
+    """Whether the version may challenge: by the gates of `training.promote`, on the round's test days.
+
+    The verdict is stored with the version, as every one is.
+    """
+    test, protocol = this.data(), this.protocol
+    seen = of_data(test.where(protocol.test(test.rows)), protocol.test_start, protocol.test_end, utc_now())
+    version = this.found("train")["version"]
+    verdict = promote(this.settings, version, Conditions(window=seen), dry_run=True).verdict
+    Versions(this.settings).keep(verdict)
+    words = [gate.model_dump(include={"name", "word", "rule", "evidence", "way_out"}) for gate in verdict.gates]
+    return {"passed": verdict.passed, "verdict": str(verdict), "gates": words}, ()
 
 
 def challenge(this: Round) -> tuple[Found, Sequence[str]]:

@@ -47,7 +47,7 @@ class Foreign:
     abroad_share: float = 0.60
     amount_factor: float = 4.0
     gap: float = 20 * MINUTE
-    favoured_merchants: float = 0.006
+    favoured_merchants: float = 0.004
     categories: tuple[str, ...] = ("electronics", "jewelry", "travel", "cash", "shopping")
 
 
@@ -75,16 +75,18 @@ class CompromisedMerchant:
 @dataclass(frozen=True)
 class Scenarios:
     """The table. Shares are of the fraudulent rows, factors of the card's mean honest amount or rate, gaps mean
-    microseconds between payments; `favoured_*` tells where fraudsters pay online and for how long they stay there."""
+    microseconds between payments; `favoured_*` tells where fraudsters pay online and for how long they stay there;
+    these places are given up in `turnover` parts, one after the other."""
 
     card_testing: CardTesting = CardTesting()
     off_hours: OffHours = OffHours()
     foreign: Foreign = Foreign()
     velocity_burst: VelocityBurst = VelocityBurst()
     compromised_merchant: CompromisedMerchant = CompromisedMerchant()
-    favoured_days: float = 50.0
-    favoured_merchants: float = 0.011
-    favoured_share: float = 0.96
+    favoured_days: float = 400.0
+    turnover: int = 10
+    favoured_merchants: float = 0.009
+    favoured_share: float = 0.97
 
 
 SCENARIOS = Scenarios()

@@ -12,6 +12,7 @@ from feature_repo.settings import ROOT
 from training.comparison import COMPARED, side_by_side
 from training.evidence import as_json as as_json_intervals
 from training.evidence import cuts_as_json
+from training.first import told
 
 if TYPE_CHECKING:
     from training.prepare import Prepared
@@ -43,6 +44,7 @@ def as_json(
         "thresholds": cuts_as_json(prepared.outcome.fitted[prepared.outcome.champion]),
         "champion": prepared.outcome.champion,
         "champion_version": prepared.outcome.version,
+        "promotion": told(prepared.promoted),
         "replay": live,
         "drift_report": os.path.relpath(drifted["html"], ROOT),
         "drifted_features": list(drifted["drifted"]),
@@ -75,6 +77,8 @@ def show(console: Console, prepared: Prepared, report: dict[str, Any], drifted: 
     )
     console.rule(f"[bold]models[/] on the test days, {report['features']} features", align="left")
     console.print(_models(prepared))
+    said = f"{prepared.outcome.champion}, version {report['champion_version']}, {report['promotion']}"
+    console.print(f"  {said}", markup=False)
     console.rule("[bold]live replay[/]: scored over HTTP, then streamed", align="left")
     precision, recall = (f"{live[k]:.1%}" if live[k] is not None else "n/a" for k in ("precision", "recall"))
     console.print(

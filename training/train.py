@@ -66,14 +66,14 @@ def run(
     *,
     names: Sequence[str] = (),
     tuned: Parameters | None = None,
-    alias: str | None = registry.CHAMPION,
     features: Settings | None = None,
 ) -> Round:
     """Fit every candidate, log each as a run, register the best by the earlier fold, and the fallback.
 
-    `names` are the candidates to fit (default: all), `tuned` their parameters. `alias` is what the best's version gets
-    in the registry (null: none, it waits for its promotion); the fallback's is always `champion`. `features` are the
-    settings of the Feast store that the data come from, where it is not the platform's own.
+    The best's version has no alias: `training.promote` gives it one, or not, by what the gates find; the fallback that
+    was trained with it follows it into service, and only the very first is there at once. `names` are the candidates to
+    fit (default: all), `tuned` their parameters. `features` are the settings of the Feast store that the data come
+    from, where it is not the platform's own.
     """
     terms, chosen_from = Terms.of(current), tuple(names) or tuple(CANDIDATES)
     for name in (*chosen_from, *(tuned or {})):
@@ -112,9 +112,12 @@ def run(
         log.note(comparison.note(fitted, champion))
         of_fallback = Judged(fallback, protocol, terms, seen, {}, test.rows, revision)
         alone_train = alone.where(protocol.train(alone.rows))
-        fallback_version = _register(log, current.fallback_model_name, of_fallback, alone_train, registry.CHAMPION)
+        spare = current.fallback_model_name
+        first = None if registry.has_alias(current, registry.CHAMPION, spare) else registry.CHAMPION
+        fallback_version = _register(log, spare, of_fallback, alone_train, first)
         of_best = Judged(best, protocol, terms, seen, segments, test.rows, revision)
-        version = _register(log, current.model_name, of_best, train, alias, drawn)
+        version = _register(log, current.model_name, of_best, train, None, drawn)
+        log.pair(current.model_name, version, fallback_version)
     seconds = {name: candidate.seconds for name, candidate in fitted.items()}
     seconds |= {"request only": fallback.seconds, "MLflow": time.perf_counter() - began}
     return Round(

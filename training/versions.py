@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from feature_repo.settings import Settings
 from training.graphs import Graph
-from training.registry import CHALLENGER, CHAMPION
+from training.registry import CHALLENGER, CHAMPION, FALLBACK_TAG
 from training.verdicts import Verdict
 
 VERDICTS = "verdicts"
@@ -61,6 +61,7 @@ class Versions:
         import mlflow
 
         self.name, self.url = name or current.model_name, current.mlflow_url
+        self.spare = current.fallback_model_name
         self.client = mlflow.MlflowClient(self.url, self.url)
 
     def aliases(self) -> dict[str, str]:
@@ -128,9 +129,13 @@ class Versions:
         return sorted((Event.model_validate_json(text) for text in tags), key=lambda event: event.at)
 
     def seat(self, event: Event) -> None:
-        """Record that a version becomes champion, then move the alias to it: it is followed as soon as it moves."""
+        """Record that a version becomes champion, then move the alias to it: it is followed as soon as it moves.
+
+        The fallback that was trained with the version goes before it; one that is not known stays as it is.
+        """
         self.record(event)
         try:
+            self._seat_fallback(event.version)
             with self.failures(f"the alias '{CHAMPION}'"):
                 self.client.set_registered_model_alias(self.name, CHAMPION, event.version)
         except RegistryFailed:
@@ -139,6 +144,12 @@ class Versions:
         if self.aliases().get(CHALLENGER) == event.version:
             with self.failures(f"the alias '{CHALLENGER}'"):
                 self.client.delete_registered_model_alias(self.name, CHALLENGER)
+
+    def _seat_fallback(self, version: str) -> None:
+        with self.failures(f"version {version}"):
+            spare = self.client.get_model_version(self.name, version).tags.get(FALLBACK_TAG)
+            if spare is not None:
+                self.client.set_registered_model_alias(self.spare, CHAMPION, spare)
 
     def challenge(self, version: str) -> None:
         """Make a version the challenger: in shadow, or with a share of the traffic (`monitoring.traffic`)."""

@@ -75,7 +75,7 @@ class Bench:
         for seed in sizes.seeds:
             dataset = sets.generated(sizes.rows, seed, sizes.days)
             what = sets.comparison(dataset, self.home / f"synthetic-{seed}", sets.one_protocol)
-            runs.append(compared(what, what.protocols[0], sizes.models, self.note))
+            runs.append(compared(what, what.protocols[0], sizes.models, self.note, sets.TUNED))
             reached = oracle(self.home, sizes.rows, sizes.days, seed, sizes.oracle_seeds)
             best.append({"oracle": reached})
         found = spread(runs)

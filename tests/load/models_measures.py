@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,20 +21,26 @@ Metrics = dict[str, float]
 Note = Callable[[str], None]
 
 
-def judged(name: str, data: TrainingSet, protocol: Protocol) -> Metrics:
-    """One candidate as it comes, fitted on the training days, in the metrics of the test days."""
+Parameters = Mapping[str, Mapping[str, Any]]
+"""For a candidate what takes the place of its settled parameters."""
+
+
+def judged(name: str, data: TrainingSet, protocol: Protocol, tuned: Parameters | None = None) -> Metrics:
+    """One candidate as it comes or as tuned, fitted on the training days, in the metrics of the test days."""
     train, test = data.where(protocol.train(data.rows)), data.where(protocol.test(data.rows))
-    model = CANDIDATES[name](data.columns).fit(train.vectors, train.rows["is_fraud"])
+    model = CANDIDATES[name](data.columns, **(tuned or {}).get(name, {})).fit(train.vectors, train.rows["is_fraud"])
     return metrics_of(test.rows, np.asarray(model.predict_proba(test.vectors)[:, 1], np.float64))
 
 
-def compared(what: Comparison, protocol: Protocol, names: Iterable[str], note: Note) -> dict[str, Metrics]:
+def compared(
+    what: Comparison, protocol: Protocol, names: Iterable[str], note: Note, tuned: Parameters | None = None
+) -> dict[str, Metrics]:
     """Every named candidate on one split, and the one over the request alone."""
     inside = (what.data.rows["timestamp"] >= protocol.train_start) & (what.data.rows["timestamp"] < protocol.test_end)
     data = what.data.where(inside)
     found: dict[str, Metrics] = {}
     for name in names:
-        found[name] = judged(name, data, protocol)
+        found[name] = judged(name, data, protocol, tuned)
         note(f"{what.dataset} from {protocol.train_start:%m-%d}, {name}: {_said(found[name])}")
     found[REQUEST_ONLY] = judged(ALGORITHM, request_only(data, what.request_columns), protocol)
     return found

@@ -9,9 +9,11 @@ from training.datasets.profiles import PROFILE_FIELDS, conform_profiles
 from training.generate import generate
 
 NAME = "synthetic"
+ROWS = 100_000
+"""Payments of a generated history, where nobody says another number."""
 
 
-def load(rows: int = 100_000, seed: int = 7, days: int = 150) -> Dataset:
+def load(rows: int = ROWS, seed: int = 7, days: int = 150) -> Dataset:
     """Generate a history; the same arguments give the same data set. Raises `ValueError` for too few rows or days."""
     return adapt(generate(rows, seed, days))
 
