@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
 
 M = TypeVar("M")
+
+GaugeMode = Literal["mostrecent", "livemax"]
 
 _making = threading.Lock()
 
@@ -68,9 +70,15 @@ def counter(name: str, unit: str, *, meaning: str, action: str, **labels: str) -
     return Metric("counter", name, unit, meaning, action, labels)
 
 
-def gauge(name: str, unit: str, *, meaning: str, action: str, **labels: str) -> Metric[Gauge]:
-    """Declare a value of now. With several worker processes the value set last stands, so only `.set` it."""
-    return Metric("gauge", name, unit, meaning, action, labels, {"multiprocess_mode": "mostrecent"})
+def gauge(
+    name: str, unit: str, *, meaning: str, action: str, mode: GaugeMode = "mostrecent", **labels: str
+) -> Metric[Gauge]:
+    """Declare a value of now; only `.set` it. `mode` says what stands where several worker processes have set it.
+
+    `mostrecent`: what was set last, whoever did, for what all workers agree on. `livemax`: the largest among the
+    workers that live, for a state in which one worker alone is already news.
+    """
+    return Metric("gauge", name, unit, meaning, action, labels, {"multiprocess_mode": mode})
 
 
 def histogram(name: str, unit: str, buckets: Sequence[float], *, meaning: str, action: str) -> Metric[Histogram]:
@@ -92,5 +100,5 @@ def observe_many(made: Histogram, values: npt.NDArray[np.float64]) -> None:
 
 
 def declared(catalogue: type) -> Iterator[Metric[Any]]:
-    """The entries of a catalogue's class, in order."""
-    return (entry for entry in vars(catalogue).values() if isinstance(entry, Metric))
+    """The entries of a catalogue's class and of those it is made of, the last base's first, in order."""
+    return (entry for of in reversed(catalogue.__mro__) for entry in vars(of).values() if isinstance(entry, Metric))
