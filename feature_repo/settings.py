@@ -89,6 +89,21 @@ class Settings(BaseSettings):
     cors_origins: str = Field(default="", description="Origins whose pages may call the API, commas between")
     log_key: str | None = Field(default=None, repr=False, description="Keys the card hashes in logs; null: random")
 
+    metrics: bool = Field(default=True, description="Count and export; off, nothing is counted and no /metrics served")
+    metrics_host: str = Field(default="127.0.0.1", description="Where /metrics of the jobs and the monitor listen")
+    monitor_port: int = Field(default=3010, description="The monitor's page and /metrics")
+    stream_metrics_port: int | None = Field(default=3011, description="The stream job's /metrics; null: none")
+    decisions_metrics_port: int | None = Field(default=3012, description="/metrics of `stream_jobs.decisions`")
+    feedback_metrics_port: int | None = Field(default=3013, description="/metrics of `stream_jobs.feedback`")
+    monitor_scrape: timedelta = Field(default=timedelta(seconds=5), description="Time between the page's figures")
+    jobs_after: timedelta = Field(default=timedelta(minutes=1), description="From the monitor's start to its first job")
+    job_timeout: timedelta = Field(default=timedelta(minutes=30), description="How long a job of the monitor may take")
+    drift_every: timedelta | None = Field(
+        default=timedelta(hours=1), description="Period of the drift job; null: never"
+    )
+    quality_every: timedelta | None = Field(default=timedelta(hours=1), description="Period of the live-quality job")
+    skew_every: timedelta | None = Field(default=timedelta(hours=6), description="Period of the skew audit")
+
     transport: Literal["redis", "kafka"] = Field(default="redis", description="What carries the streams to the jobs")
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port with commas between")
     kafka_partitions: int = Field(default=8, ge=1, description="Partitions of a topic that is keyed by card")
@@ -99,13 +114,11 @@ class Settings(BaseSettings):
     predictions_topic: str = Field(default="predictions", description="Where decisions are told over Kafka")
     feedback_stream: str = "feedback"
     feedback_group: str = Field(default="feedback.labels", description="Who carries feedback into the label history")
-    carrier_metrics_port: int | None = Field(default=None, description="A carrier's /metrics on loopback; null: none")
     feature_updates: bool = Field(default=False, description="Publish each fresh state's features as they change")
     feature_updates_stream: str = "feature-updates"
     dead_letter_stream: str = "transactions.dead"
     consumer_group: str = "velocity"
     history_apart: bool = Field(default=False, description="`stream_jobs.history` runs as a process of its own")
-    stream_metrics_port: int | None = Field(default=None, description="Stream job's /metrics on loopback; null: none")
 
     @property
     def fallback_model_name(self) -> str:

@@ -66,14 +66,14 @@ class JobMetrics:
         "rounds",
         meaning="Rounds of retraining begun, by the trigger that fired",
         action="Grows fast: the trigger fires again after each round; what it measures was not mended by training",
-        reason="schedule, drift, performance, force",
+        reason=("schedule", "drift", "performance", "force"),
     )
     rollbacks = counter(
         "fraud_rollbacks_total",
         "rollbacks",
         meaning="Champions taken back or challengers taken out for good, by reason",
         action="Read the reason on record in the model version's tags before promoting again",
-        reason="a fixed list in training: manual, live_quality, failures, slow",
+        reason=("manual", "live_quality", "failures", "slow"),
     )
     job_last_success = gauge(
         "fraud_job_last_success_timestamp_seconds",

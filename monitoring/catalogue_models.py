@@ -15,7 +15,7 @@ class ModelMetrics:
         meaning="Predictions given, by model version and decision",
         action="A version that should be gone still counts: a worker missed the swap, restart it",
         model_version="registered versions in use, or `fallback`",
-        prediction="approve, review, decline",
+        prediction=("approve", "review", "decline"),
     )
     active_model_version = gauge(
         "active_model_version",
@@ -36,21 +36,21 @@ class ModelMetrics:
         "swaps",
         meaning="Versions put in service, by role; each worker counts its own",
         action="Grows without a promotion: something moves the aliases, look at the registry's history",
-        role="champion, challenger, fallback",
+        role=("champion", "challenger", "fallback"),
     )
     model_refusals = counter(
         "fraud_model_refusals_total",
         "versions",
         meaning="Registered versions refused, by reason; the one in service stayed",
         action="Read /model or the service's log for the version; register it anew, or point the alias back",
-        reason="a fixed list in the service: absent, contract, files, evidence, warm_up, parity",
+        reason=("absent", "contract", "files", "evidence", "warm_up", "parity"),
     )
     control_refusals = counter(
         "fraud_control_refusals_total",
         "tags",
         meaning="Registry tags with a value that is none, by tag; the last valid one stays in force",
         action="Set the tag again with `python -m monitoring.traffic`",
-        tag="tollgate.challenger_weight, tollgate.shadow",
+        tag=("tollgate.challenger_weight", "tollgate.shadow"),
     )
     challenger_weight = gauge(
         "fraud_challenger_weight",
@@ -63,7 +63,7 @@ class ModelMetrics:
         "1 or 0",
         meaning="1 while the guard keeps the challenger out of service, by reason",
         action="Read the service's log; then a new version, or `python -m monitoring.traffic --challenger-back`",
-        reason="failures, slow",
+        reason=("failures", "slow"),
     )
     challenger_failures = counter(
         "fraud_challenger_failures_total",
@@ -76,7 +76,7 @@ class ModelMetrics:
         "payments",
         meaning="Payments scored while a challenger had a share of them, by the role that answered",
         action="The share of `challenger` is not the weight: it fails, or few payments came yet",
-        role="champion, challenger",
+        role=("champion", "challenger"),
     )
     shadow_scores = counter(
         "fraud_shadow_scores_total",
@@ -115,5 +115,5 @@ class ModelMetrics:
         mode="livemax",
         meaning="1 while any worker serves a version out of its cache because MLflow did not answer at the start",
         action="1: bring MLflow back; until then no new version is seen",
-        role="champion, fallback",
+        role=("champion", "fallback"),
     )

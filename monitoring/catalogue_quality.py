@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monitoring.declaration import gauge
 
-MATURITY = "full, partial"
+MATURITY = ("full", "partial")
 
 
 class QualityMetrics:
@@ -57,7 +57,7 @@ class QualityMetrics:
         "as the metric named",
         meaning="What the champion's own test promised for a metric of live quality",
         action="The line that the live figure is held against; it moves with a promotion alone",
-        metric="precision, recall, average_precision, auc_roc, calibration_error, cost",
+        metric=("precision", "recall", "average_precision", "auc_roc", "calibration_error", "cost"),
     )
     live_labelled_share = gauge(
         "fraud_live_labelled_share",

@@ -63,14 +63,14 @@ class ServiceMetrics:
         "errors",
         meaning="Payments that got no answer from the model, by cause",
         action="Look the error type up in the service's log; the payment was answered by the fallback or refused",
-        error_type="a fixed list in the service: invalid_input, feature_store, model, decision_log, internal, ...",
+        error_type=("invalid_input", "feature_store", "model", "decision_log", "feedback_log", "internal"),
     )
     features_unavailable = counter(
         "fraud_features_unavailable_total",
         "reads",
         meaning="Reads of the online store that failed or took longer than the feature budget, by cause",
         action="`timeout`: Redis or the network is slow; `error`: it is away; `open`: not tried, it failed just before",
-        cause="timeout, error, open, unreadable",
+        cause=("timeout", "error", "open", "unreadable"),
     )
     degraded_answers = counter(
         "fraud_degraded_answers_total",
@@ -78,7 +78,7 @@ class ServiceMetrics:
         meaning="Payments decided on less than the model's full input, by cause; the answer says so too",
         action="`features_unavailable`: see fraud_features_unavailable_total; `incomplete_features`: an entity outgrew "
         "its state, see fraud_state_events_dropped_total; `model_failed`: the champion gave no score, see the log",
-        cause="a fixed list in bentos/answers.py",
+        cause=("incomplete_features", "stale_features", "features_unavailable", "model_failed"),
     )
     unknown_categories = counter(
         "fraud_unknown_categories_total",
@@ -86,12 +86,19 @@ class ServiceMetrics:
         meaning="Payments whose merchant category is outside the vocabulary and was mapped to `other`",
         action="Grows: a sender uses new codes; map them or extend the vocabulary and retrain",
     )
+    served_nulls = counter(
+        "fraud_served_nulls_total",
+        "values",
+        meaning="Values of a column that were null in a vector the champion or challenger scored",
+        action="Jumps for one against total_transactions: its source is dead; for all of a card: its state was lost",
+        feature="the model's columns",
+    )
     requests_refused = counter(
         "fraud_requests_refused_total",
         "requests",
         meaning="Requests refused before they were read, for what they proved of their sender",
         action="`expired`: renew the key; `rate`: raise it or ask its holder; `unknown_key` grows: someone guesses",
-        reason="no_key, unknown_key, expired, scope, rate",
+        reason=("no_key", "unknown_key", "expired", "scope", "rate"),
     )
     decisions_logged = counter(
         "fraud_decisions_logged_total",

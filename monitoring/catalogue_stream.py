@@ -15,14 +15,14 @@ class StreamMetrics:
         "events",
         meaning="Events the stream job took from the log, by what became of them",
         action="No growth: the job stands still; many duplicates: a producer retries, or a replay is running",
-        outcome="applied, duplicate, dead",
+        outcome=("applied", "duplicate", "dead"),
     )
     dead_letters = counter(
         "fraud_dead_letters_total",
         "events",
         meaning="Events put aside, by reason",
         action="Read the dead-letter stream: `late` is a slow producer, `invalid` a changed schema",
-        reason="a fixed list in the stream job: invalid, late, ...",
+        reason=("invalid", "late", "early"),
     )
     feature_freshness = histogram(
         "fraud_feature_freshness_seconds",
@@ -56,21 +56,20 @@ class StreamMetrics:
         "decisions",
         meaning="Decisions taken from the log, by what became of them in the table `decisions`",
         action="Any `conflict`: read `decision_conflicts`; many `repeated`: the job is killed again and again",
-        outcome="added, repeated, conflict",
+        outcome=("added", "repeated", "conflict"),
     )
     feedback_carried = counter(
         "fraud_feedback_carried_total",
         "statements",
         meaning="Statements about payments, by what became of them in the label history",
         action="`unmatched` grows: a sender names payments that were not decided here; read the stream `feedback.dead`",
-        outcome="labelled, unmatched",
+        outcome=("labelled", "unmatched"),
     )
     stream_lag = gauge(
         "fraud_stream_lag",
         "events",
-        meaning="Events of a partition that lie in the log and are not yet read by the stream job",
+        meaning="Events in the log whose features are not yet fresh, over all partitions; counted to 20,000 in Redis",
         action="Grows: the job is too slow or stands still; read its log, add workers by card",
-        partition="the log's partitions; one with Redis Streams",
     )
     stream_last_event = gauge(
         "fraud_stream_last_event_timestamp_seconds",

@@ -9,10 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
+
+from feature_repo.settings import settings
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
@@ -21,6 +24,9 @@ M = TypeVar("M")
 
 GaugeMode = Literal["mostrecent", "livemax"]
 
+Bound = str | tuple[str, ...]
+"""What bounds a label: its values, or in words where they come from."""
+
 _making = threading.Lock()
 
 
@@ -28,7 +34,8 @@ _making = threading.Lock()
 class Metric(Generic[M]):
     """One entry. As an attribute of a catalogue's class it answers itself, of a catalogue's instance the live object.
 
-    `labels` maps each label to what bounds its values; `options` go to prometheus_client as they are.
+    `labels` maps each label to what bounds its values; `options` go to prometheus_client as they are. With
+    FRAUD_METRICS=off the live object is one that counts nothing.
     """
 
     kind: str
@@ -36,7 +43,7 @@ class Metric(Generic[M]):
     unit: str
     meaning: str
     action: str
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, Bound] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     attribute: str = ""
 
@@ -54,24 +61,50 @@ class Metric(Generic[M]):
             # No __set__ here: once it lies in the instance's dictionary, Python finds it there and never asks again.
             made = vars(instance).get(self.attribute)
             if made is None:
-                made = vars(instance)[self.attribute] = self._make()
+                made = vars(instance)[self.attribute] = self._make() if settings().metrics else Uncounted()
         return cast(M, made)
+
+    def combinations(self) -> list[dict[str, str]]:
+        """Every set of label values that the metric can have; none where a label is bounded in words alone."""
+        values = [bound for bound in self.labels.values() if isinstance(bound, tuple)]
+        if len(values) < len(self.labels):
+            return []
+        return [dict(zip(self.labels, chosen, strict=True)) for chosen in product(*values)]
 
     def _make(self) -> M:
         import prometheus_client
 
+        # A second series for each of ours, which says when this process first counted: nobody asks.
+        prometheus_client.disable_created_metrics()
         factory = getattr(prometheus_client, self.kind.capitalize())
         made: M = factory(self.name, self.meaning, labelnames=tuple(self.labels), **self.options)
         return made
 
 
-def counter(name: str, unit: str, *, meaning: str, action: str, **labels: str) -> Metric[Counter]:
+class Uncounted:
+    """Stands in for a metric of any kind and counts nothing."""
+
+    def labels(self, **_: str) -> Uncounted:
+        """See prometheus_client."""
+        return self
+
+    def inc(self, _: float = 1.0) -> None:
+        """See prometheus_client."""
+
+    def set(self, _: float) -> None:
+        """See prometheus_client."""
+
+    def observe(self, _: float) -> None:
+        """See prometheus_client."""
+
+
+def counter(name: str, unit: str, *, meaning: str, action: str, **labels: Bound) -> Metric[Counter]:
     """Declare a count that only grows; exported as the sum over all worker processes."""
     return Metric("counter", name, unit, meaning, action, labels)
 
 
 def gauge(
-    name: str, unit: str, *, meaning: str, action: str, mode: GaugeMode = "mostrecent", **labels: str
+    name: str, unit: str, *, meaning: str, action: str, mode: GaugeMode = "mostrecent", **labels: Bound
 ) -> Metric[Gauge]:
     """Declare a value of now; only `.set` it. `mode` says what stands where several worker processes have set it.
 
@@ -91,6 +124,8 @@ def observe_many(made: Histogram, values: npt.NDArray[np.float64]) -> None:
 
     prometheus_client has no such call; `tests/unit/test_metrics.py` holds the two to the same samples.
     """
+    if isinstance(made, Uncounted):
+        return
     places = np.searchsorted(np.asarray(made._upper_bounds), values)  # a value on a bound belongs below it
     counts = np.bincount(places, minlength=len(made._buckets)).tolist()
     for place, count in enumerate(counts):
@@ -102,3 +137,16 @@ def observe_many(made: Histogram, values: npt.NDArray[np.float64]) -> None:
 def declared(catalogue: type) -> Iterator[Metric[Any]]:
     """The entries of a catalogue's class and of those it is made of, the last base's first, in order."""
     return (entry for of in reversed(catalogue.__mro__) for entry in vars(of).values() if isinstance(entry, Metric))
+
+
+def begin(live: object, catalogue: type) -> None:
+    """Export this catalogue's counts and distributions from 0 on, so that what is counted first is an increase too.
+
+    A labelled one begins where its label values are known. `live` is the instance whose class has the catalogue.
+    """
+    for entry in declared(catalogue):
+        if entry.kind == "gauge":
+            continue
+        made = getattr(live, entry.attribute)
+        for values in entry.combinations() if entry.labels else ():
+            made.labels(**values)

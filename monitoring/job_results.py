@@ -70,10 +70,14 @@ def read(home: Path, job: str) -> JobResult | None:
     return _read(path, JobResult) if path.exists() else None
 
 
+def names(home: Path) -> list[str]:
+    """The jobs that have a result, in order."""
+    return sorted(file.stem for file in (home / FOLDER).glob("*.json") if file.stem != COUNTS)
+
+
 def every(home: Path) -> list[JobResult]:
     """The latest result of each job that has one, by name."""
-    files = sorted((home / FOLDER).glob("*.json"))
-    return [_read(file, JobResult) for file in files if file.stem != COUNTS]
+    return [_read(_file(home, name), JobResult) for name in names(home)]
 
 
 def add(home: Path, metric: str, by: float = 1.0, **labels: str) -> None:

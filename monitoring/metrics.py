@@ -17,7 +17,7 @@ from monitoring.catalogue_models import ModelMetrics
 from monitoring.catalogue_quality import QualityMetrics
 from monitoring.catalogue_service import ServiceMetrics
 from monitoring.catalogue_stream import StreamMetrics
-from monitoring.declaration import declared
+from monitoring.declaration import Bound, declared
 
 AMOUNT_MEMORY = 1_000
 """Payments over which the average amount forgets: the weight of one falls to 1/e that many payments later."""
@@ -61,9 +61,13 @@ def markdown() -> str:
     """The catalogue as a Markdown table, one row per metric."""
     lines = ["| metric | type | labels | unit | meaning | when it is wrong |", "|---|---|---|---|---|---|"]
     for entry in declared(Catalogue):
-        labels = "<br>".join(f"`{label}`: {bound}" for label, bound in entry.labels.items()) or "–"
+        labels = "<br>".join(f"`{label}`: {_bound(bound)}" for label, bound in entry.labels.items()) or "–"
         lines.append(f"| `{entry.name}` | {entry.kind} | {labels} | {entry.unit} | {entry.meaning} | {entry.action} |")
     return "\n".join(lines)
+
+
+def _bound(bound: Bound) -> str:
+    return bound if isinstance(bound, str) else ", ".join(f"`{value}`" for value in bound)
 
 
 if __name__ == "__main__":

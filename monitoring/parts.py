@@ -158,8 +158,25 @@ def _carrier(current: Settings, job: str, stream: str, group: str, over: str) ->
     )
 
 
+def monitor(current: Settings) -> Part:
+    """The monitor: its page, its metrics, and the jobs it runs. It needs none of the other parts."""
+    host, port = current.metrics_host, current.monitor_port
+    reached = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    return Part(
+        name="monitor",
+        command=(sys.executable, "-m", "monitoring.monitor"),
+        folder=ROOT,
+        url=f"http://{reached}:{port}",
+        ready=lambda: answers_ok(reached, port, "/livez"),
+        address=(host, port),
+        setting="FRAUD_MONITOR_PORT",
+        environment=QUIET | environment(current),
+    )
+
+
 PARTS: dict[str, Callable[[Settings], Part]] = {
-    "redis": redis, "mlflow": mlflow, "service": service, "stream": stream, "decisions": decisions, "feedback": feedback
+    "redis": redis, "mlflow": mlflow, "service": service, "stream": stream, "decisions": decisions,
+    "feedback": feedback, "monitor": monitor,
 }  # fmt: skip
 STORES = ("redis", "mlflow")
 """What the other parts connect to when they start, and so is awaited before them."""

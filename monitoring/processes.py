@@ -23,13 +23,15 @@ from feature_repo.settings import Settings, settings
 from monitoring import platform_record
 from monitoring.parts import PARTS, STORES
 from monitoring.supervision import PartFailed, Running, free_ports, start, stop, wait
+from monitoring.targets import METRICS_PORTS, write_targets
 
 
 def at_free_ports(current: Settings) -> Settings:
-    """The same settings with Redis, MLflow and the service at free ports of this machine."""
-    redis, mlflow, service = free_ports(3)
+    """The same settings with every part at free ports of this machine."""
+    redis, mlflow, service, *telling = free_ports(3 + len(METRICS_PORTS))
     addresses = {"redis_url": f"redis://127.0.0.1:{redis}/0", "mlflow_url": f"http://127.0.0.1:{mlflow}"}
-    return current.model_copy(update={**addresses, "host": "127.0.0.1", "port": service})
+    ports = dict(zip(METRICS_PORTS.values(), telling, strict=True))
+    return current.model_copy(update={**addresses, "host": "127.0.0.1", "port": service, **ports})
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ class Platform:
         self._owner = os.getpid()
 
     def start(self, *names: str) -> None:
-        """Start parts (`redis`, `mlflow`, `service`, `stream`) and return when all are ready.
+        """Start parts (`redis`, `mlflow`, `service`, `stream`, ...) and return when all are ready.
 
         Raises `PartFailed` naming the part and the reason; parts already running stay until `stop`.
         """
@@ -66,9 +68,12 @@ class Platform:
         """Stop these parts (default: all), the last started first. A fork of the process stops nothing."""
         if os.getpid() != self._owner:
             return
-        for name in [name for name in reversed(self.running) if not names or name in names]:
+        stopping = [name for name in reversed(self.running) if not names or name in names]
+        for name in stopping:
             stop(self.running[name])
             del self.running[name]
+        if stopping:
+            write_targets(self.settings, self.running)
         if not self.running:
             atexit.unregister(self.stop)
 
@@ -114,6 +119,7 @@ def down(current: Settings, names: Sequence[str] = ()) -> list[str]:
                 stopped.append(name)
             stop(running.pop(name))
             platform_record.write(current, running)
+        write_targets(current, running)
     return stopped
 
 
@@ -135,6 +141,7 @@ def _start(
                 raise PartFailed(f"Part '{part.name}' was already started here; stop it first.")
             running[part.name] = start(part, _logs(current), detached=detached)
             record()
+        write_targets(current, running)
         for part in parts:
             wait(part, running[part.name])
 

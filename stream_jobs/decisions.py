@@ -160,4 +160,4 @@ def _recover(sink: Sink) -> None:
 
 
 if __name__ == "__main__":
-    run(carry)
+    run(carry, lambda current: current.decisions_metrics_port)

@@ -147,4 +147,4 @@ def carry(current: Settings, ended: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    run(carry)
+    run(carry, lambda current: current.feedback_metrics_port)

@@ -9,7 +9,6 @@ two writers each would overwrite what the other has counted.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict
@@ -26,11 +25,11 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
-from prometheus_client import start_http_server
 
 from feature_repo.settings import Settings, settings
 from feature_repo.store import feature_store
 from monitoring.declaration import observe_many
+from monitoring.exposition import serve
 from monitoring.metrics import metrics
 from stream_jobs.blocks import Part, columns, fan_out
 from stream_jobs.engine import Plan, ShardLogic, Written
@@ -40,8 +39,6 @@ from stream_jobs.progress import Progress
 from stream_jobs.transports.base import Acknowledger, Record, Transport
 from stream_jobs.transports.configured import transport as configured
 from stream_jobs.updates import FeatureUpdates
-
-log = logging.getLogger(__name__)
 
 STREAM_SOURCE = "transactions_stream"
 
@@ -125,8 +122,7 @@ class _Steps:
             for view in self.plan.specs:
                 metrics.state_overflow.labels(view=view)
                 metrics.state_sealed.labels(view=view)
-            if self.current.stream_metrics_port is not None:
-                _serve_metrics(self.current.stream_metrics_port)
+            serve(self.current, self.current.stream_metrics_port)
             self._progress.begin()
             self._started = True
 
@@ -193,13 +189,6 @@ class _Steps:
                 self.up_to(part.partition, float(part.appended_at.max()) / 1e6)
                 observe_many(metrics.feature_freshness, np.maximum(now - part.appended_at / 1e6, 0.0))
                 yield part.partition, Receipt(part.block)
-
-
-def _serve_metrics(port: int) -> None:
-    try:
-        start_http_server(port, addr="127.0.0.1")
-    except OSError as error:  # features are worth more than figures about them
-        log.error("This process's metrics are not served: port %d: %s. Give each process its own port.", port, error)
 
 
 @dataclass(frozen=True)
