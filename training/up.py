@@ -45,7 +45,7 @@ def main() -> None:
     try:
         require_broker(current)
         sample = _sample(current, arguments.dataset, Steps(console))
-        up(current, ("stream", "service"))
+        up(current, ("stream", "service", "monitor"))
     except EXPECTED as error:
         raise SystemExit(f"{error}") from None
     except BaseException:
@@ -54,6 +54,7 @@ def main() -> None:
     address = f"http://{current.host}:{current.port}"
     console.print("\n[bold]Tollgate is up.[/] `make down` ends it.\n")
     console.print(f"  service   {address}   (API: {address}/, model: {address}/model, metrics: {address}/metrics)")
+    console.print(f"  monitor   http://{current.metrics_host}:{current.monitor_port}")
     console.print(f"  MLflow    {current.mlflow_url}")
     console.print(f"  Redis     {current.redis_url}")
     if current.transport == "kafka":
