@@ -5,6 +5,7 @@ from __future__ import annotations
 from monitoring.declaration import counter, gauge
 
 JOB = "the monitor's table of jobs"
+DRIFTED = "the model's columns, `<column> is null`, `score`, `decision`, `is_fraud`"
 
 
 class JobMetrics:
@@ -13,9 +14,16 @@ class JobMetrics:
     feature_drift = gauge(
         "fraud_feature_drift",
         "distance",
-        meaning="Drift of a column by the last report: normed Wasserstein for numbers, Jensen-Shannon for categories",
+        meaning="Drift of a column by the last report: Wasserstein of normal scores for numbers, else Jensen-Shannon",
         action="Above 0.15 watch, above 0.20 act: open the drift report, find the cause, retrain if it stays",
-        feature="the model's columns, `<column> is null`, the score",
+        feature=DRIFTED,
+    )
+    feature_drift_threshold = gauge(
+        "fraud_feature_drift_threshold",
+        "distance",
+        meaning="The drift from which a column counts as drifted: what matters, or what chance reaches if that is more",
+        action="Above 0.15: the last report had few rows, and a drift below it says nothing; wait for more decisions",
+        feature=DRIFTED,
     )
     drift_share = gauge(
         "fraud_drift_share",
