@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     stream_metrics_port: int | None = Field(default=3011, description="The stream job's /metrics; null: none")
     decisions_metrics_port: int | None = Field(default=3012, description="/metrics of `stream_jobs.decisions`")
     feedback_metrics_port: int | None = Field(default=3013, description="/metrics of `stream_jobs.feedback`")
+    prometheus_url: str = Field(default="http://127.0.0.1:9090", description="Whose alerts the status page shows")
+    alertmanager_url: str = Field(default="http://127.0.0.1:9093", description="Who is told of alerts, and tells on")
+    alert_webhook: Path | None = Field(
+        default=None, description="File with the address that is told of alerts; null: nobody"
+    )
     monitor_scrape: timedelta = Field(default=timedelta(seconds=5), description="Time between the page's figures")
     jobs_after: timedelta = Field(default=timedelta(minutes=1), description="From the monitor's start to its first job")
     job_timeout: timedelta = Field(default=timedelta(minutes=30), description="How long a job of the monitor may take")

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from feature_repo.settings import ROOT, Settings
-from monitoring import kafka_group, tls
+from monitoring import kafka_group, prometheus_local, tls
 from monitoring.supervision import Part, PartFailed
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -177,6 +177,7 @@ def monitor(current: Settings) -> Part:
 PARTS: dict[str, Callable[[Settings], Part]] = {
     "redis": redis, "mlflow": mlflow, "service": service, "stream": stream, "decisions": decisions,
     "feedback": feedback, "monitor": monitor,
+    "prometheus": prometheus_local.prometheus, "alertmanager": prometheus_local.alertmanager,
 }  # fmt: skip
 STORES = ("redis", "mlflow")
 """What the other parts connect to when they start, and so is awaited before them."""
