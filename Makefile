@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo train test parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow rebuild-online data lock clean
+.PHONY: help setup demo train test test-ops parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ demo: $(READY) ## The whole loop on one machine: data to drift report (DATASET=n
 
 test: $(READY) ## Every test, against real servers
 	@$(BIN)/python -m pytest
+
+test-ops: $(READY) ## Alerts, dashboards, status page: needs Prometheus and Alertmanager (.ci/ops-tools)
+	@$(BIN)/python -m pytest tests/ops
 
 train: $(READY) ## A champion from any data set and window: TRAIN="--dataset NAME_OR_FILE --train-start DATE ..."
 	@$(BIN)/python -m training.train $(TRAIN)
