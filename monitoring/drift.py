@@ -1,30 +1,33 @@
-"""Has the world moved? Recent features and scores against reference ones, as an Evidently report.
+"""Has the world moved? Recent features, scores, decisions and labels against reference ones, as an Evidently report.
 
 Invariant: every column of the reference is either tested or listed with the reason why not, and the summary, the JSON
-and the HTML are of one run on one sample. Evidently is imported inside `drift_report` only (seconds, 350 MB): run it in
-a process of its own, `python -m monitoring.drift --reference X.parquet --current Y.parquet --out DIR [--json]`.
+and the HTML are of one run on one sample. `python -m monitoring.drift --reference X.parquet --current Y.parquet --out
+DIR [--json]` compares two files; `monitoring.drift_job` compares what the platform decided.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from monitoring.comparison import Comparison, compare
-from monitoring.metrics import Catalogue, metrics
+from monitoring import evidently_report
+from monitoring.comparison import Comparison, Sides, compare
 
 MAX_ROWS = 20_000
 DRIFT_SHARE = 0.3
 """The data set counts as drifted when at least this share of its columns has."""
+
+SCORE, DECISION, LABEL = "score", "decision", "is_fraud"
+"""Columns beside the model's own."""
 
 
 class NothingToCompare(ValueError):
@@ -67,23 +70,55 @@ class DriftSummary(BaseModel):
         """Whether the data set as a whole drifted."""
         return self.share >= self.drift_share
 
+    def column(self, name: str) -> ColumnDrift | None:
+        """A column's drift; None where it was not tested."""
+        return next((one for one in self.columns if one.column == name), None)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a report asks beside its two sides: which columns are `partial` or `rare` (see `comparison.compare`).
+
+    `name` and `at` are what Evidently's UI shows.
+    """
+
+    partial: tuple[str, ...] = ()
+    rare: tuple[str, ...] = (DECISION, LABEL)
+    name: str = ""
+    at: datetime | None = None
+    workspace: Path | None = None
+
 
 def drift_report(
-    reference: pd.DataFrame, current: pd.DataFrame, out: Path, *, max_rows: int = MAX_ROWS, seed: int = 0
+    reference: Sides,
+    current: Sides,
+    out: Path,
+    *,
+    max_rows: int = MAX_ROWS,
+    seed: int = 0,
+    question: Question | None = None,
 ) -> DriftSummary:
-    """Compare two frames; write `drift.html`, `drift.json` and `drift.prom` into `out` and set the drift gauges.
+    """Compare two sides, each as a frame or as columns of their own lengths; write `drift.html` and `drift.json`.
 
-    Each side is sampled down to `max_rows` at random. A column with nulls is tested twice, its values and, as
-    `<name> is null`, its null share. Raises `NothingToCompare` for an empty side or when no column can be tested.
+    Each column is sampled down to `max_rows` at random, those of a frame together. A column with nulls is tested twice,
+    its values and, as `<name> is null`, its null share. Where the question names a workspace, the snapshot is kept
+    there too. Raises `NothingToCompare` for an empty side or when no column can be tested.
     """
-    for side, frame in (("reference", reference), ("current", current)):
-        if frame.empty:
+    asked = question or Question()
+    for side, given in (("reference", reference), ("current", current)):
+        if not _rows(given):
             raise NothingToCompare(f"Drift report: the {side} side has 0 rows; it needs at least 1.")
-    prepared = compare(_sample(reference, max_rows, seed), _sample(current, max_rows, seed))
+    sampled = _sample(reference, max_rows, seed), _sample(current, max_rows, seed)
+    prepared = compare(*sampled, partial=asked.partial, rare=asked.rare)
     if not prepared.thresholds:
         raise NothingToCompare(f"Drift report: no column can be tested ({prepared.left_out}).")
     out.mkdir(parents=True, exist_ok=True)
-    html, results = _run_evidently(prepared, out / "drift.html")
+    snapshot = evidently_report.run(
+        prepared, DRIFT_SHARE, out / "drift.html", (asked.name,) if asked.name else (), asked.at
+    )
+    if asked.workspace is not None:
+        evidently_report.keep(snapshot, asked.workspace, asked.name)
+    results = evidently_report.results(snapshot)
     columns = _columns(results, prepared)
     drifted = tuple(each.column for each in columns if each.drifted)
     summary = DriftSummary(
@@ -92,49 +127,28 @@ def drift_report(
         drifted=drifted,
         columns=columns,
         left_out=prepared.left_out,
-        reference_rows=len(reference),
-        current_rows=len(current),
-        sampled_reference=min(len(reference), max_rows),
-        sampled_current=min(len(current), max_rows),
+        reference_rows=_rows(reference),
+        current_rows=_rows(current),
+        sampled_reference=_rows(sampled[0]),
+        sampled_current=_rows(sampled[1]),
         max_rows=max_rows,
         seed=seed,
-        html=str(html),
+        html=str(out / "drift.html"),
         json_file=str(out / "drift.json"),
     )
     text = json.dumps({"summary": summary.model_dump(mode="json"), "evidently": results}, indent=1, allow_nan=False)
     (out / "drift.json").write_text(text)
-    _export(summary, out / "drift.prom")
     return summary
 
 
-def _sample(frame: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    return frame if len(frame) <= rows else frame.sample(rows, random_state=seed)
+def _rows(side: Sides) -> int:
+    return len(side) if isinstance(side, pd.DataFrame) else max((len(column) for column in side.values()), default=0)
 
 
-def _run_evidently(prepared: Comparison, html: Path) -> tuple[Path, dict[str, Any]]:
-    # Evidently reports its use home unless this is set before it is imported.
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    with warnings.catch_warnings():
-        # Its dependencies warn of their own futures (pydantic v1 shims, litestar, NLTK); its numbers are tested here.
-        warnings.simplefilter("ignore")
-        from evidently import DataDefinition, Dataset, Report
-        from evidently.presets import DataDriftPreset
-
-        definition = DataDefinition(
-            numerical_columns=list(prepared.numerical), categorical_columns=list(prepared.categorical)
-        )
-        preset = DataDriftPreset(
-            columns=list(prepared.thresholds),
-            drift_share=DRIFT_SHARE,
-            num_method="wasserstein",
-            cat_method="jensenshannon",
-            per_column_threshold=prepared.thresholds,
-        )
-        now, before = pd.DataFrame(prepared.current), pd.DataFrame(prepared.reference)
-        report = Report([preset], include_tests=True)
-        snapshot = report.run(Dataset.from_pandas(now, definition), Dataset.from_pandas(before, definition))
-        snapshot.save_html(str(html))
-        return html, json.loads(snapshot.json(), parse_constant=lambda _: None)
+def _sample(side: Sides, rows: int, seed: int) -> Sides:
+    if isinstance(side, pd.DataFrame):
+        return side if len(side) <= rows else side.sample(rows, random_state=seed)
+    return {name: one if len(one) <= rows else one.sample(rows, random_state=seed) for name, one in side.items()}
 
 
 def _columns(results: dict[str, Any], prepared: Comparison) -> tuple[ColumnDrift, ...]:
@@ -153,23 +167,12 @@ def _columns(results: dict[str, Any], prepared: Comparison) -> tuple[ColumnDrift
     return tuple(sorted(found, key=lambda each: each.value / each.threshold, reverse=True))
 
 
-def _export(summary: DriftSummary, file: Path) -> None:
-    """Set the gauges and leave them as a file for a textfile collector, since this process is gone before a scrape."""
-    from prometheus_client import REGISTRY, write_to_textfile
-
-    metrics.drift_share.set(summary.share)
-    for each in summary.columns:
-        metrics.feature_drift.labels(feature=each.column).set(each.value)
-    names = [Catalogue.drift_share.name, Catalogue.feature_drift.name]
-    write_to_textfile(str(file), REGISTRY.restricted_registry(names))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; exit code 0 whether or not there is drift, 1 when nothing could be compared."""
     parser = argparse.ArgumentParser(prog="python -m monitoring.drift", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reference", type=Path, required=True, help="Parquet: what the model was trained on")
     parser.add_argument("--current", type=Path, required=True, help="Parquet: what it sees now")
-    parser.add_argument("--out", type=Path, required=True, help="folder for drift.html, drift.json and drift.prom")
+    parser.add_argument("--out", type=Path, required=True, help="folder for drift.html and drift.json")
     parser.add_argument("--max-rows", type=int, default=MAX_ROWS, help="rows per side, sampled (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     given = parser.parse_args(arguments)
@@ -179,11 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NothingToCompare, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(summary.model_dump_json() if given.json else _told(summary))
+    print(summary.model_dump_json() if given.json else told(summary))
     return 0
 
 
-def _told(summary: DriftSummary) -> str:
+def told(summary: DriftSummary) -> str:
+    """The summary for people."""
     lines = [f"{len(summary.drifted)} of {len(summary.columns)} columns drifted ({summary.share:.0%})"]
     lines += [f"  {c.column}: {c.value:.3f} (threshold {c.threshold:.3f})" for c in summary.columns if c.drifted]
     lines += [f"  left out: {column}, {reason}" for column, reason in summary.left_out.items()]

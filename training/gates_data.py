@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.spatial.distance import jensenshannon
-from scipy.stats import rankdata, wasserstein_distance
+from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from feature_repo.schema import LABEL_DELAY
-from monitoring.comparison import Comparison, compare
+from monitoring.comparison import compare, distance
 from monitoring.drift import DRIFT_SHARE
 from training.case import Case, Finding
 from training.verdicts import MissingEvidence, Number
@@ -86,15 +85,6 @@ def drift(case: Case) -> Finding:
     told = f"{len(moved)} of {len(beyond)} columns have moved ({share:.0%})" + (f": {farthest}" if moved else "")
     numbers = {"columns": len(beyond), "moved": len(moved), "share": share}
     return "block" if share >= DRIFT_SHARE else "pass", told, {**numbers}
-
-
-def distance(made: Comparison, name: str) -> float:
-    """Wasserstein's distance in standard deviations of the reference, for categories Jensen and Shannon's."""
-    before, after = made.reference[name].dropna(), made.current[name].dropna()
-    if name in made.numerical:
-        return float(wasserstein_distance(before, after) / max(float(before.std(ddof=0)), 1e-3))
-    shares = pd.concat([side.value_counts(normalize=True) for side in (before, after)], axis=1).fillna(0.0)
-    return float(jensenshannon(shares.iloc[:, 0], shares.iloc[:, 1]))
 
 
 def leakage(case: Case) -> Finding:

@@ -7,17 +7,18 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import wasserstein_distance
+from scipy.stats import norm, rankdata, wasserstein_distance
 
-from monitoring.comparison import CATEGORICAL_FROM, NUMERICAL_FROM, categorical_noise, compare, numerical_noise
-from monitoring.drift import DriftSummary, NothingToCompare, drift_report
-from monitoring.metrics import metrics
+from monitoring.comparison import ALARMS, CATEGORICAL_FROM, NUMERICAL_FROM, compare, distance
+from monitoring.drift import DriftSummary, NothingToCompare, Question, drift_report
+from monitoring.drift_distance import RESAMPLES, Scale, category_noise, effective, numeric_noise
 
 
 def payments(rows: int, seed: int, *, amount: float = 1.0, night: float = 0.1, unknown: float = 0.2) -> pd.DataFrame:
@@ -39,7 +40,9 @@ def payments(rows: int, seed: int, *, amount: float = 1.0, night: float = 0.1, u
 def moved(tmp_path_factory: pytest.TempPathFactory) -> DriftSummary:
     """Amount x 1.3, the night's share doubled, and more nulls in one feature."""
     out = tmp_path_factory.mktemp("moved")
-    return drift_report(payments(8_000, 1), payments(6_000, 2, amount=1.3, night=0.2, unknown=0.4), out)
+    asked = Question(name="training", at=datetime(2026, 3, 4, tzinfo=UTC), workspace=out / "evidently")
+    now = payments(6_000, 2, amount=1.3, night=0.2, unknown=0.4)
+    return drift_report(payments(8_000, 1), now, out, question=asked)
 
 
 def test_the_same_world_is_silent(tmp_path: Path):
@@ -64,7 +67,10 @@ def test_the_farthest_column_comes_first(moved: DriftSummary):
 def test_the_values_are_those_of_the_named_methods(moved: DriftSummary):
     before, after = payments(8_000, 1), payments(6_000, 2, amount=1.3, night=0.2, unknown=0.4)
     found = {column.column: column for column in moved.columns}
-    amount = wasserstein_distance(before["amount"], after["amount"]) / before["amount"].std(ddof=0)
+    scores = norm.ppf((rankdata(before["amount"]) - 0.5) / len(before))
+    order = np.argsort(before["amount"])
+    moved_to = np.interp(after["amount"], before["amount"].iloc[order], scores[order])
+    amount = wasserstein_distance(scores, moved_to) / scores.std()
     shares = [[1 - side["is_night"].mean(), side["is_night"].mean()] for side in (before, after)]
     assert found["amount"].value == pytest.approx(amount, rel=1e-6)
     assert found["is_night"].value == pytest.approx(jensenshannon(*shares), rel=1e-6)
@@ -90,12 +96,25 @@ def test_the_html_needs_nothing_from_elsewhere(moved: DriftSummary):
     assert not re.search(r"@import\s+(url|[\"'])|url\(\s*[\"']?(https?:)?//", html)
 
 
-def test_the_gauges_hold_the_last_report(moved: DriftSummary):
-    assert metrics.feature_drift.labels(feature="amount")._value.get() > NUMERICAL_FROM
-    text = Path(moved.json_file).with_name("drift.prom").read_text()
-    assert re.search(r'^fraud_feature_drift\{feature="amount"\} 0\.\d+', text, re.MULTILINE)
-    assert re.search(r"^fraud_drift_share 0\.\d+", text, re.MULTILINE)
-    assert "total_transactions" not in text
+def test_evidently_s_own_ui_opens_the_snapshot(moved: DriftSummary):
+    code = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from evidently.ui.workspace import Workspace
+workspace = Workspace(sys.argv[1])
+(project,) = workspace.list_projects()
+(run,) = workspace.list_runs(project.id)
+found = workspace.get_run(project.id, run)
+values = {m.dict()["display_name"]: m.dict()["value"] for m in found.metric_results.values() if "value" in m.dict()}
+print(json.dumps([project.name, found.name, str(found.timestamp), values]))
+"""
+    folder = Path(moved.html).parent / "evidently"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    project, name, at, values = json.loads(done.stdout)
+    assert (project, name, at[:19]) == ("tollgate", "training", "2026-03-04 00:00:00")
+    for column in moved.columns:
+        assert values[f"Value drift for {column.column}"] == pytest.approx(column.value)
 
 
 def test_each_side_is_sampled_and_the_sample_is_repeatable(tmp_path: Path):
@@ -131,25 +150,68 @@ def test_infinite_values_count_as_null():
     assert set(compare(before, after).thresholds) == {"ratio is null", "ratio"}
 
 
+def test_columns_of_their_own_lengths_are_compared_each_with_its_own():
+    before = pd.DataFrame({"amount": np.linspace(1, 100, 900), "is_fraud": np.r_[np.ones(9), np.zeros(891)]})
+    after = {"amount": before["amount"], "is_fraud": before["is_fraud"].iloc[:300], "score": pd.Series([0.5])}
+    made = compare(before.assign(score=np.nan), after, partial=("score", "is_fraud"))
+    assert made.left_out == {"score": "no row on the reference side"}
+    assert len(made.current["is_fraud"]) == 300
+    assert distance(made, "amount") == 0.0
+
+
 def test_thresholds_of_large_samples_are_the_distances_that_matter():
-    assert numerical_noise(20_000, 20_000) < NUMERICAL_FROM
-    assert categorical_noise(2, 20_000, 20_000) < CATEGORICAL_FROM
+    made = compare(payments(20_000, 1), payments(20_000, 2))
+    numbers = {made.thresholds[name] for name in made.numerical}
+    assert numbers == {NUMERICAL_FROM}
+    assert made.thresholds["is_night"] == CATEGORICAL_FROM
 
 
-@pytest.mark.parametrize("rows", [50, 300, 2_000])
-def test_noise_alone_rarely_passes_the_threshold(rows: int):
-    rng = np.random.default_rng(7)
-    draws = {"normal": rng.normal, "exponential": rng.exponential, "log-normal": rng.lognormal}
-    alarms = 0
-    for draw in draws.values():
-        for _ in range(100):
-            before, after = draw(size=rows), draw(size=rows)
-            alarms += wasserstein_distance(before, after) / before.std() > numerical_noise(rows, rows)
+@pytest.mark.parametrize("rows", [50, 1_000])
+def test_chance_alone_passes_a_threshold_as_often_as_it_says(rows: int):
+    rng, alarms, once = np.random.default_rng(7), 0, 0.02
+    for draw in (rng.normal, rng.exponential, rng.standard_cauchy, lambda size: rng.poisson(0.05, size)):
+        for _ in range(5):
+            scale = Scale.of(draw(size=5_000))
+            limit = numeric_noise(scale, 5_000, rows, once)
+            alarms += sum(scale.distance(draw(size=rows)) > limit for _ in range(40))
     for shares in ([0.5, 0.5], [0.99, 0.01], np.full(24, 1 / 24)):
-        for _ in range(100):
-            sides = rng.multinomial(rows, shares, size=2)
-            alarms += jensenshannon(*sides) > categorical_noise(len(shares), rows, rows)
-    assert alarms <= 5, "of 600"
+        limit = category_noise(np.array(shares), rows, rows, once)
+        for _ in range(200):
+            alarms += jensenshannon(*rng.multinomial(rows, shares, size=2)) > limit
+    assert alarms <= 50, "of 1,400, of which 28 are expected"
+
+
+def test_the_tail_beyond_the_resamples_is_that_of_many_more():
+    shares, rows = np.array([0.9, 0.06, 0.03, 0.01]), 4_000
+    drawn = np.random.default_rng(11).multinomial(int(effective(rows, rows)), shares, size=200_000) / effective(
+        rows, rows
+    )
+    found = np.quantile(jensenshannon(drawn, shares[None], axis=1), 1 - 1e-3)
+    assert len(drawn) > 100 * RESAMPLES
+    assert category_noise(shares, rows, rows, 1e-3) == pytest.approx(found, rel=0.1)
+
+
+def test_one_huge_amount_moves_nothing():
+    before = np.random.default_rng(5).lognormal(3, 1, 5_000)
+    after = before[:1_000].copy()
+    plain = wasserstein_distance(before, after)
+    scale = Scale.of(before)
+    calm = scale.distance(after)
+    after[0] = 1e7
+    assert wasserstein_distance(before, after) / before.std() > 50 > plain
+    assert scale.distance(after) == pytest.approx(calm, abs=0.01)
+
+
+def test_the_alarms_are_shared_by_all_columns():
+    before, after = payments(20_000, 1)[["amount"]], payments(300, 2)[["amount"]]
+    alone = compare(before, after).thresholds["amount"]
+    many = {f"amount_{place}": before["amount"] for place in range(50)}
+    now = dict.fromkeys(many, after["amount"])
+    assert (
+        compare(many, now).thresholds["amount_0"]
+        > alone
+        > numeric_noise(Scale.of(before["amount"]), 20_000, 300, ALARMS * 10)
+    )
 
 
 def test_the_command_line_in_a_process_of_its_own(tmp_path: Path):
