@@ -141,10 +141,10 @@ def claim_key(stream: str, transaction_id: str) -> str:
     return f"{{{stream}}}:{transaction_id}"
 
 
-def read_decisions(redis_url: str, stream: str) -> Iterator[LoggedDecision]:
-    """The decisions on record, oldest first. What is appended meanwhile is read too."""
+def read_decisions(redis_url: str, stream: str, since: datetime | None = None) -> Iterator[LoggedDecision]:
+    """The decisions on record since an instant, oldest first. What is appended meanwhile is read too."""
     with redis.Redis.from_url(redis_url) as client:
-        after = "-"
+        after = "-" if since is None else str(max(int(since.timestamp() * 1_000), 0))
         while page := cast(list[Any], client.xrange(stream, min=after, count=PAGE)):
             for identifier, fields in page:
                 yield decode(identifier.decode(), fields)

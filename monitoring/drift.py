@@ -19,15 +19,14 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from feature_repo.contract import LABEL
 from monitoring import evidently_report
+from monitoring.champion import DECISION
 from monitoring.comparison import Comparison, Sides, compare
 
 MAX_ROWS = 20_000
 DRIFT_SHARE = 0.3
 """The data set counts as drifted when at least this share of its columns has."""
-
-SCORE, DECISION, LABEL = "score", "decision", "is_fraud"
-"""Columns beside the model's own."""
 
 
 class NothingToCompare(ValueError):

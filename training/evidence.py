@@ -17,6 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_repo.contract import EVIDENCE_FILE as EVIDENCE_FILE
+from feature_repo.contract import LABEL, SCORE
+from feature_repo.contract import REFERENCE_FILE as REFERENCE_FILE
 from feature_repo.parity_sample import ParitySample, chosen_rows
 from training.calibrate import Method
 from training.dataset import TrainingSet
@@ -34,17 +37,8 @@ if TYPE_CHECKING:
 CALIBRATION: Method = "sigmoid"
 """Two numbers, which a few hundred frauds settle; it keeps the order of the scores, and with it the ranking."""
 
-EVIDENCE_FILE = "evidence.json"
-"""What a version was judged by in training, beside its graph."""
-
-REFERENCE_FILE = "reference.parquet"
-"""A sample of the vectors it was trained on, with their labels, for drift and leakage."""
-
 REFERENCE_ROWS = 20_000
 """Training vectors that a version takes along, for the drift of what it is asked about."""
-
-SCORE, LABEL = "score", "is_fraud"
-"""The columns of a reference beside the model's: the graph's own scores, and what the payments were."""
 
 
 def sample(graph: bytes, data: TrainingSet, scores: npt.NDArray[np.float64]) -> ParitySample:
