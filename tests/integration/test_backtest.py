@@ -20,7 +20,7 @@ from feature_repo.vector import FEATURE_SERVICE
 from monitoring.decision_log import read_decisions
 from monitoring.processes import Platform, at_free_ports
 from tests import tiny_model
-from training import backfill, backtest, batch
+from training import backfill, backtest, batch, skew_audit
 from training.dataset import training_set
 from training.datasets import synthetic
 from training.export import onnx_scores, to_onnx
@@ -74,7 +74,9 @@ def test_a_backtest_is_what_the_service_logged(rows: pd.DataFrame, tmp_path: Pat
                 sent = {name: row[name] for name in FIELDS if pd.notna(row[name])}
                 sent["timestamp"] = row["timestamp"].isoformat()
                 client.post("/predict", json=sent).raise_for_status()
+        audited = skew_audit.run(current, (live + HOUR).to_pydatetime(), settle=0.0)
         logged = {one.transaction_id: one for one in read_decisions(current.redis_url, current.decisions_stream)}
+    assert (audited["audited"], audited["different"], audited["values_rounded_otherwise"]) == (len(asked), 0, 0)
     backfill.load(asked, current, "the hour")
     model = fetch(current, current.model_name, version, tmp_path / "version")
     period = live.to_pydatetime(), (live + HOUR).to_pydatetime()
