@@ -19,9 +19,14 @@ class Breaker:
         self._failures = 0
         self._next = float("-inf")
 
+    @property
+    def open(self) -> bool:
+        """Whether the part is left alone but for a call in each `PAUSE`."""
+        return self._failures >= FAILURES
+
     def closed(self) -> bool:
         """Whether to call; while open, true once in each `PAUSE`."""
-        if self._failures < FAILURES:
+        if not self.open:
             return True
         now = self._clock()
         if now < self._next:
@@ -36,5 +41,5 @@ class Breaker:
     def failed(self) -> None:
         """One more failure in a row."""
         self._failures += 1
-        if self._failures >= FAILURES:
+        if self.open:
             self._next = self._clock() + PAUSE

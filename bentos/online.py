@@ -42,6 +42,7 @@ class OnlineFeatures:
         self._budget = settings.feature_budget
         self._timeout = settings.feature_timeout
         self._breaker = Breaker(time.monotonic)
+        self._open_told = False
         self._progress = command(b"HVALS", settings.progress_key.encode())
         limit = settings.features_stale_after
         self._stale_ms = None if limit is None else limit.total_seconds() * 1e3
@@ -67,10 +68,12 @@ class OnlineFeatures:
             replies = await self._wire.exchange(commands, self._budget)
         except RedisError as error:
             self._breaker.failed()
+            self._tell_breaker()
             cause = "timeout" if isinstance(error, RedisTimeoutError) else "error"
             metrics.features_unavailable.labels(cause=cause).inc()
             return [(everything, None)]
         self._breaker.succeeded()
+        self._tell_breaker()
         stale = self._stale_ms is not None and self._is_stale(replies.pop())
         try:
             return [(everything, replace(self.reader.answer(question, replies), stale=stale))]
@@ -78,6 +81,11 @@ class OnlineFeatures:
             return self._one_by_one(question, replies, stale)
         finally:
             metrics.feature_latency.observe(time.perf_counter() - began)
+
+    def _tell_breaker(self) -> None:
+        if self._breaker.open != self._open_told:
+            self._open_told = self._breaker.open
+            metrics.breaker_open.set(self._open_told)
 
     def _is_stale(self, up_to: Sequence[bytes]) -> bool:
         """Whether the stream's last word on one of its partitions is too old; false where it never said a word."""

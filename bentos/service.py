@@ -35,6 +35,8 @@ from bentos.judging import Judge
 from bentos.key_file import Insecure
 from bentos.key_watch import check_exposure, listening_host, open_access
 from bentos.lane import App, Charge, Headers, Lane
+from bentos.metrics_page import MetricsPage
+from bentos.metrics_page import begin as begin_metrics
 from bentos.model import InvalidModel
 from bentos.online import OnlineFeatures
 from bentos.openapi import amended
@@ -72,6 +74,7 @@ class StartRefused(RuntimeError):
     workers=settings().workers,
     traffic={"timeout": TIMEOUT_SECONDS},
     tracing={"excluded_urls": ".*"},
+    metrics={"enabled": False},  # see `bentos.metrics_page`
     logging={"access": {"enabled": False}},
     envs=[{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}],
 )
@@ -123,6 +126,7 @@ class TollgateService:
         if not await self.online.open():
             logger.warning("Redis does not answer. Payments are decided on what they say themselves until it does.")
         await self.log.start()
+        begin_metrics()
         self.gate.warm_up()
         gc.collect()
         gc.freeze()  # what start-up left is never garbage: later collections need not walk it
@@ -229,7 +233,9 @@ class _Fronted(type(_exposed)):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> App:
         install_express()
-        behind = DocsPage(super().to_asgi(is_main=is_main))
+        behind: App = DocsPage(super().to_asgi(is_main=is_main))
+        if settings().metrics:
+            behind = MetricsPage(behind)
         resources = {"/model": _card, "/docs.json": _document, "/decisions/": _decision}
         lane = Lane(behind, decider=_gate, resources=resources, door=_door, actions={"/feedback": _feedback})
         return CrossOrigin(lane, _cors) if settings().cors_origins else lane

@@ -36,6 +36,7 @@ def _tell_of(role: str, old: LoadedModel | None, new: LoadedModel | None) -> Non
     logger.info("Serving %s version %s as %s, from the %s.", new.name, new.version, role, new.source)
     if role == "challenger":  # its share is in a metric of its own
         return
+    metrics.model_from_cache.labels(role=role).set(new.source == "cache")
     if old is not None:
         metrics.active_model_version.labels(model_name=old.name, version=old.version).set(0)
     metrics.active_model_version.labels(model_name=new.name, version=new.version).set(1)

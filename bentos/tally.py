@@ -12,6 +12,7 @@ import numpy as np
 
 from bentos.features import is_unknown_category
 from bentos.scoring import Scored
+from feature_repo.settings import settings
 from monitoring.declaration import observe_many
 from monitoring.metrics import metrics, record_amounts
 
@@ -29,9 +30,12 @@ class Tally:
         self._scored: list[Scored] = []
         self._latencies: list[float] = []
         self._later: asyncio.TimerHandle | None = None
+        self._on = settings().metrics
 
     def take(self, scored: Sequence[Scored], latencies: Sequence[float]) -> None:
         """Take decisions to be counted; `latencies` in seconds."""
+        if not self._on:
+            return
         self._scored += scored
         self._latencies += latencies
         if len(self._scored) >= MOST:
@@ -67,14 +71,28 @@ def count(scored: Sequence[Scored], latencies: Sequence[float]) -> None:
         observe_many(metrics.feature_age, np.array(ages, np.float64))
     for cause, number in Counter([one.degraded_cause for one in scored if one.degraded_cause is not None]).items():
         metrics.degraded_answers.labels(cause=cause).inc(number)
+    _count_nulls(scored)
     unknown = sum(is_unknown_category(one.asked) for one in scored)
     if unknown:
         metrics.unknown_categories.inc(unknown)
 
 
+def _count_nulls(scored: Sequence[Scored]) -> None:
+    """The fallback's vectors are left out: what it sees is never null by accident."""
+    for model in {id(one.model): one.model for one in scored if one.model.role != "fallback"}.values():
+        nulls = np.isnan(np.stack([one.vector for one in scored if one.model is model])).sum(axis=0)
+        for place in np.flatnonzero(nulls).tolist():
+            _nulls(model.contract.columns[place]).inc(int(nulls[place]))
+
+
 def _version(one: Scored) -> str:
     """The fallback is another model, and counts its versions from 1 like every model."""
     return "fallback" if one.model.role == "fallback" else one.model.version
+
+
+@cache
+def _nulls(column: str) -> Any:
+    return metrics.served_nulls.labels(feature=column)
 
 
 @cache

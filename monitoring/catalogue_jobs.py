@@ -9,7 +9,7 @@ DRIFTED = "the model's columns, `<column> is null`, `score`, `decision`, `is_fra
 
 
 class JobMetrics:
-    """Written by jobs and commands with `monitoring.job_results`; the jobs' own are the monitor's."""
+    """Written by jobs and commands with `monitoring.job_results`."""
 
     feature_drift = gauge(
         "fraud_feature_drift",
@@ -83,6 +83,11 @@ class JobMetrics:
         action="Read the reason on record in the model version's tags before promoting again",
         reason=("manual", "live_quality", "failures", "slow"),
     )
+
+
+class MonitorMetrics:
+    """How the monitor's jobs went; set by the monitor."""
+
     job_last_success = gauge(
         "fraud_job_last_success_timestamp_seconds",
         "seconds since 1970",

@@ -8,7 +8,7 @@ FRESHNESS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 
 
 class StreamMetrics:
-    """Set by `stream_jobs.velocity`, `stream_jobs.decisions` and `stream_jobs.feedback`."""
+    """Set by `stream_jobs.velocity`."""
 
     stream_events = counter(
         "fraud_stream_events_total",
@@ -45,6 +45,37 @@ class StreamMetrics:
         action="A partition of the log is days behind the others: let it catch up, then run `make rebuild-online`",
         view="the stream feature views",
     )
+    state_cache_hits = counter(
+        "fraud_state_cache_hits_total",
+        "states",
+        meaning="States that the stream job had in memory when events of their entity came",
+        action="Small against fraud_state_cache_misses_total after the first minutes: more entities than memory holds",
+        view="the stream feature views",
+    )
+    state_cache_misses = counter(
+        "fraud_state_cache_misses_total",
+        "states",
+        meaning="States that the stream job had to fetch from the online store, or that were not there yet",
+        action="Stays high after a start: more entities are active than the cache holds; add workers by card",
+        view="the stream feature views",
+    )
+    stream_lag = gauge(
+        "fraud_stream_lag",
+        "events",
+        meaning="Events in the log whose features are not yet fresh, over all partitions; counted to 20,000 in Redis",
+        action="Grows: the job is too slow or stands still; read its log, add workers by card",
+    )
+    stream_last_event = gauge(
+        "fraud_stream_last_event_timestamp_seconds",
+        "seconds since 1970",
+        meaning="When the newest event that is in the features entered the log",
+        action="Stands still while payments are scored: the stream job or what feeds it has stopped",
+    )
+
+
+class DecisionsMetrics:
+    """Set by `stream_jobs.decisions`."""
+
     decision_log_lag = gauge(
         "fraud_decision_log_lag",
         "entries",
@@ -58,22 +89,15 @@ class StreamMetrics:
         action="Any `conflict`: read `decision_conflicts`; many `repeated`: the job is killed again and again",
         outcome=("added", "repeated", "conflict"),
     )
+
+
+class FeedbackMetrics:
+    """Set by `stream_jobs.feedback`."""
+
     feedback_carried = counter(
         "fraud_feedback_carried_total",
         "statements",
         meaning="Statements about payments, by what became of them in the label history",
         action="`unmatched` grows: a sender names payments that were not decided here; read the stream `feedback.dead`",
         outcome=("labelled", "unmatched"),
-    )
-    stream_lag = gauge(
-        "fraud_stream_lag",
-        "events",
-        meaning="Events in the log whose features are not yet fresh, over all partitions; counted to 20,000 in Redis",
-        action="Grows: the job is too slow or stands still; read its log, add workers by card",
-    )
-    stream_last_event = gauge(
-        "fraud_stream_last_event_timestamp_seconds",
-        "seconds since 1970",
-        meaning="When the newest event that is in the features entered the log",
-        action="Stands still while payments are scored: the stream job or what feeds it has stopped",
     )

@@ -5,25 +5,37 @@ Invariant: whatever any part exports is an entry here, and a label has few value
     from monitoring.metrics import metrics
     metrics.predictions.labels(model_version="3", prediction="review").inc()
 
-`python -m monitoring.metrics` prints the catalogue as a Markdown table.
+`python -m monitoring.metrics` prints the catalogue as a Markdown table, or writes it into its place in a document.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from monitoring.catalogue_jobs import JobMetrics
+from monitoring.catalogue_jobs import JobMetrics, MonitorMetrics
 from monitoring.catalogue_models import ModelMetrics
 from monitoring.catalogue_quality import QualityMetrics
 from monitoring.catalogue_service import ServiceMetrics
-from monitoring.catalogue_stream import StreamMetrics
+from monitoring.catalogue_stream import DecisionsMetrics, FeedbackMetrics, StreamMetrics
 from monitoring.declaration import Bound, declared
 
 AMOUNT_MEMORY = 1_000
 """Payments over which the average amount forgets: the weight of one falls to 1/e that many payments later."""
 
 
-class Catalogue(QualityMetrics, JobMetrics, StreamMetrics, ModelMetrics, ServiceMetrics):
+class Catalogue(
+    MonitorMetrics,
+    QualityMetrics,
+    JobMetrics,
+    FeedbackMetrics,
+    DecisionsMetrics,
+    StreamMetrics,
+    ModelMetrics,
+    ServiceMetrics,
+):
     """The declared metrics; use the process's one instance, `metrics`, on which an entry is its live object."""
 
 
@@ -70,5 +82,29 @@ def _bound(bound: Bound) -> str:
     return bound if isinstance(bound, str) else ", ".join(f"`{value}`" for value in bound)
 
 
+BEGIN, END = "<!-- catalogue -->\n", "<!-- end of catalogue -->"
+
+
+def in_document(text: str) -> str:
+    """A document with the table between its two marks; raises ValueError where they are not in it."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"The document has no place for the catalogue; must have {BEGIN.strip()!r} and {END!r}.")
+    return f"{before}{begin}{markdown()}\n{end}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m monitoring.metrics", description="The catalogue of metrics.")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into a document, between its marks")
+    file: Path | None = parser.parse_args(arguments).write
+    if file is None:
+        print(markdown())
+    else:
+        file.write_text(in_document(file.read_text()))
+    return 0
+
+
 if __name__ == "__main__":
-    print(markdown())
+    sys.exit(main())

@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 from redis.exceptions import RedisError
 
 from feature_repo.settings import Settings
+from monitoring.catalogue_stream import DecisionsMetrics
 from monitoring.decision_log import LoggedDecision
 from monitoring.decision_message import key
 from monitoring.decision_table import Appended, append, connect, create, put_aside
@@ -160,4 +161,4 @@ def _recover(sink: Sink) -> None:
 
 
 if __name__ == "__main__":
-    run(carry, lambda current: current.decisions_metrics_port)
+    run(carry, lambda current: current.decisions_metrics_port, DecisionsMetrics)

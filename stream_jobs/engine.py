@@ -42,6 +42,8 @@ class Written:
     added: int
     overflowed: int
     sealed: int
+    loaded: int = 0
+    """States that were not in memory and had to come from the online store."""
 
 
 class Plan:
@@ -150,6 +152,7 @@ class ShardLogic(StatefulBatchLogic[Part, Written, None]):
             added=added,
             overflowed=overflowed,
             sealed=sealed,
+            loaded=len(missing),
         )
         return [written], self.RETAIN
 

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from feature_repo.schema import LABEL_PUBLICATION
 from feature_repo.settings import Settings
 from feature_repo.store import feature_store
+from monitoring.catalogue_stream import FeedbackMetrics
 from monitoring.decision_finder import find_decisions
 from monitoring.feedback_log import Statement, recorded_at, unpack
 from monitoring.metrics import metrics
@@ -147,4 +148,4 @@ def carry(current: Settings, ended: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    run(carry, lambda current: current.feedback_metrics_port)
+    run(carry, lambda current: current.feedback_metrics_port, FeedbackMetrics)

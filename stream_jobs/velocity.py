@@ -28,12 +28,14 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from feature_repo.settings import Settings, settings
 from feature_repo.store import feature_store
-from monitoring.declaration import observe_many
+from monitoring.catalogue_stream import StreamMetrics
+from monitoring.declaration import begin, observe_many
 from monitoring.exposition import serve
 from monitoring.metrics import metrics
 from stream_jobs.blocks import Part, columns, fan_out
 from stream_jobs.engine import Plan, ShardLogic, Written
 from stream_jobs.history import write_history
+from stream_jobs.lag import tell_lag
 from stream_jobs.payments import Payments, by_partition, read
 from stream_jobs.progress import Progress
 from stream_jobs.transports.base import Acknowledger, Record, Transport
@@ -111,6 +113,7 @@ class _Steps:
     current: Settings
     _starting: Any = field(default_factory=threading.Lock)
     _started: bool = False
+    _newest: float = 0.0
 
     def start(self) -> None:
         """Before the first record: refuse what cannot be executed, load the kernels, and serve this process's metrics
@@ -119,10 +122,15 @@ class _Steps:
             if self._started:
                 return
             self.plan.warm_up()
+            begin(metrics, StreamMetrics)
             for view in self.plan.specs:
                 metrics.state_overflow.labels(view=view)
                 metrics.state_sealed.labels(view=view)
-            serve(self.current, self.current.stream_metrics_port)
+                metrics.state_cache_misses.labels(view=view)
+                metrics.state_cache_hits.labels(view=view)
+            if self.current.metrics and self.current.stream_metrics_port is not None:
+                serve(self.current, self.current.stream_metrics_port)
+                tell_lag(self.transport)
             self._progress.begin()
             self._started = True
 
@@ -141,6 +149,11 @@ class _Steps:
     def up_to(self, partition: str, at: float) -> None:
         """What a partition's log held until `at` (seconds since 1970) is in the features."""
         self._progress.up_to(partition, at)
+
+    def _tell_newest(self, at: float) -> None:
+        if at > self._newest:
+            self._newest = at
+            metrics.stream_last_event.set(at)
 
     @cached_property
     def _columns(self) -> tuple[str, ...]:
@@ -181,12 +194,16 @@ class _Steps:
         for _, written in batch:
             metrics.state_overflow.labels(view=written.view).inc(written.overflowed)
             metrics.state_sealed.labels(view=written.view).inc(written.sealed)
+            metrics.state_cache_misses.labels(view=written.view).inc(written.loaded)
+            metrics.state_cache_hits.labels(view=written.view).inc(len(written.entities) - written.loaded)
             events = sum(len(part.appended_at) for part in written.parts)
             if written.view == first:
                 metrics.stream_events.labels(outcome="applied").inc(written.added)
                 metrics.stream_events.labels(outcome="duplicate").inc(events - written.added)
             for part in written.parts:
-                self.up_to(part.partition, float(part.appended_at.max()) / 1e6)
+                newest = float(part.appended_at.max()) / 1e6
+                self.up_to(part.partition, newest)
+                self._tell_newest(newest)
                 observe_many(metrics.feature_freshness, np.maximum(now - part.appended_at / 1e6, 0.0))
                 yield part.partition, Receipt(part.block)
 

@@ -19,7 +19,6 @@ import pytest
 from feature_repo.settings import Settings
 from monitoring.parts import environment
 from monitoring.processes import Platform, at_free_ports
-from monitoring.supervision import free_ports
 from stream_jobs.transports.redis_streams import publish
 from tests.integration.velocity_platform import START, VELOCITY, VelocityPlatform, body, deliveries, payments, questions
 from tests.parity.three_ways import microseconds
@@ -53,8 +52,7 @@ def letters(rows: pd.DataFrame) -> dict[bytes, str]:
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replayed]:
-    (port,) = free_ports(1)
-    current = at_free_ports(Settings(home=tmp_path_factory.mktemp("velocity"), stream_metrics_port=port))
+    current = at_free_ports(Settings(home=tmp_path_factory.mktemp("velocity")))
     past = payments(1, 400, START - 40 * DAY, 40 * DAY - timedelta(minutes=11), cards=8, merchants=5, name="past")
     rows = payments(2, 1_200, START, 11 * DAY, cards=8, merchants=5)
     with Platform(current) as platform:
@@ -69,7 +67,7 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replayed]:
         publish(job.client, current.transactions_stream, list(dead), [at, at, at + 600_000_001, at - 300_000_001])
         job.send(sent.iloc[half:])
         job.drain()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{current.stream_metrics_port}/metrics", timeout=10) as reply:
             metrics = reply.read().decode()
         yield Replayed(job, pd.concat([past, rows], ignore_index=True), sent, dead, metrics)
 

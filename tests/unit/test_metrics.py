@@ -11,8 +11,18 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
+from feature_repo.settings import ROOT
 from monitoring.declaration import Metric, declared, observe_many
-from monitoring.metrics import AMOUNT_MEMORY, Catalogue, decayed_mean, markdown, metrics, record_amounts
+from monitoring.metrics import (
+    AMOUNT_MEMORY,
+    Catalogue,
+    decayed_mean,
+    in_document,
+    main,
+    markdown,
+    metrics,
+    record_amounts,
+)
 
 ENTRIES = list(declared(Catalogue))
 # Names given from outside; every other one follows the house rule.
@@ -159,6 +169,64 @@ def test_the_table_lists_every_metric_once():
     assert all(row.count("|") == 7 for row in rows)
     for entry in ENTRIES:
         assert table.count(f"| `{entry.name}` |") == 1
+
+
+def test_the_documents_table_is_the_codes():
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert text == in_document(text), "run `python -m monitoring.metrics --write docs/metrics.md`"
+
+
+def test_a_document_gets_the_table_between_its_marks_and_nowhere_else(tmp_path: Path):
+    file = tmp_path / "page.md"
+    file.write_text("before\n<!-- catalogue -->\nold\n<!-- end of catalogue -->\nafter\n")
+    assert main(["--write", str(file)]) == 0
+    text = file.read_text()
+    assert text == f"before\n<!-- catalogue -->\n{markdown()}\n<!-- end of catalogue -->\nafter\n"
+    assert in_document(text) == text
+    with pytest.raises(ValueError, match="no place"):
+        in_document("a page without marks")
+
+
+def test_with_metrics_off_nothing_is_counted_and_nothing_loaded():
+    code = """
+import sys
+import numpy as np
+from monitoring.declaration import begin, observe_many
+from monitoring.metrics import Catalogue, metrics, record_amounts
+begin(metrics, Catalogue)
+metrics.predictions.labels(model_version="1", prediction="review").inc()
+metrics.breaker_open.set(1)
+observe_many(metrics.score, np.ones(3))
+record_amounts([1.0])
+print('prometheus_client' in sys.modules)
+"""
+    assert in_fresh_python(code, FRAUD_METRICS="off") == "False"
+
+
+def test_counts_begin_at_zero_where_their_label_values_are_known():
+    code = """
+from prometheus_client import generate_latest
+from monitoring.declaration import begin
+from monitoring.metrics import Catalogue, metrics
+begin(metrics, Catalogue)
+print(generate_latest().decode())
+"""
+    told = in_fresh_python(code).splitlines()
+    for entry in ENTRIES:
+        if entry.kind == "counter" and not entry.labels:
+            assert f"{entry.name} 0.0" in told
+    assert 'fraud_degraded_answers_total{cause="model_failed"} 0.0' in told
+    assert not [line for line in told if line.startswith(("predictions_total{", "fraud_breaker_open"))]
+    assert not [line for line in told if "_created" in line]
+
+
+def test_a_closed_label_has_every_combination_and_an_open_one_none():
+    assert Catalogue.control_refusals.combinations() == [
+        {"tag": "tollgate.challenger_weight"},
+        {"tag": "tollgate.shadow"},
+    ]
+    assert Catalogue.predictions.combinations() == []
+    assert Catalogue.total_transactions.combinations() == [{}]
 
 
 def test_many_observations_at_once_leave_what_each_alone_would():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from feature_repo.settings import Settings
 from feature_repo.window_batch import update_many
 from feature_repo.window_state import InvalidState, code, finish, header, to_us
 from feature_repo.windows import WindowSpec, spec_of
+from monitoring.metrics import metrics
 from stream_jobs import engine, history
 from stream_jobs.blocks import SHARDS, Block, Part, columns, fan_out
 from stream_jobs.engine import ShardLogic, Written
 from stream_jobs.history import _Buffer, as_rows
 from stream_jobs.payments import read
 from stream_jobs.transports.base import Record
-from stream_jobs.velocity import Receipt, _CountDown
+from stream_jobs.velocity import Receipt, _CountDown, _Steps
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 T = to_us(NOON)
@@ -307,6 +309,35 @@ def test_events_beyond_the_bound_are_counted(monkeypatch: pytest.MonkeyPatch):
     written = one(ShardLogic(FakePlan()), *(t(f"t{n}", ts=T + n) for n in range(5)))
     assert written.overflowed == 2
     assert header(CARDS, plain(written.states[0])).events == 3
+
+
+def test_what_became_of_a_batch_is_counted_as_it_is_written(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "update_many", lambda *given: update_many(*given, max_events=3))
+    written = one(ShardLogic(FakePlan()), *(t(f"t{n}", ts=T + n) for n in range(5)))
+    told: list[tuple[str, float]] = []
+
+    class Told:
+        def up_to(self, partition: str, at: float) -> None:
+            told.append((partition, at))
+
+    class Writes(FakePlan):
+        def write(self, *given: Any) -> None:
+            self.written = given
+
+    plan = Writes()
+    steps = _Steps(cast(Any, plan), cast(Any, None), Settings())
+    vars(steps)["_progress"] = Told()
+    counted = (metrics.state_overflow, metrics.state_sealed, metrics.state_cache_misses, metrics.state_cache_hits)
+
+    def values() -> list[float]:
+        return [of.labels(view="card_velocity")._value.get() for of in counted]
+
+    before = values()
+    receipts = list(steps.write([("0", replace(written, sealed=4))]))
+    assert [now - then for now, then in zip(values(), before, strict=True)] == [2.0, 4.0, 1.0, 0.0]
+    assert plan.written[1] == ["c1"]
+    assert [receipt.block for _, receipt in receipts] == [part.block for part in written.parts]
+    assert metrics.stream_last_event._value.get() == max(at for _, at in told)
 
 
 def test_a_shard_keeps_nothing_in_recovery_and_survives_pickling_of_what_it_is_sent():
