@@ -1,0 +1,197 @@
+"""What monitoring costs the service: its throughput with it and without it, in turns, in one run.
+
+    python -m tests.load.bench_monitoring [--quick] [--output FILE]
+
+With: metrics are counted, a real Prometheus scrapes every part each second, and the monitor runs. Its jobs do not: they
+run once an hour, at low priority, and are measured by themselves. Without: FRAUD_METRICS=off, no monitor and no
+Prometheus. Each round measures both, in turns the one and the other first; the ratio is taken within a round, so that
+the machine's own ups and downs meet both. Nothing here judges by time: a goal that is missed is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import yaml
+from rich.console import Console
+
+from feature_repo.settings import ROOT
+from monitoring.supervision import free_ports
+from monitoring.targets import targets_file
+from tests.load import serving_measures as measures
+from tests.load.machine import machine, versions
+from tests.load.serving_rig import Rig, Served, environment, rig
+from tests.load.serving_sizes import QUICK, REPORTED, ServingSizes
+
+REPORT = ROOT / "reports" / "bench_monitoring.json"
+GOAL = 0.95
+"""Of the throughput without monitoring that must be left with it."""
+
+SCRAPE_SECONDS = 1
+ROUNDS = 6
+PATIENCE = 60.0
+NO_JOBS = {f"FRAUD_{job}_EVERY": "null" for job in ("DRIFT", "QUALITY", "SKEW")}
+ON, OFF = {"FRAUD_METRICS": "on", **NO_JOBS}, {"FRAUD_METRICS": "off"}
+
+
+class NoPrometheus(RuntimeError):
+    """There is no Prometheus to scrape with."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Rounds, and the rig's size; a measurement is `sizes.maximum_seconds` long."""
+
+    sizes: ServingSizes
+    rounds: int
+
+
+def measured(on: Rig, size: Size, note: Callable[[str], None]) -> dict[str, Any]:
+    """Requests/s of each round with and without, their ratios, and what Prometheus held in the end."""
+    found: dict[str, list[dict[str, Any]]] = {"on": [], "off": []}
+    scraped: dict[str, float] = {}
+    for number in range(size.rounds):
+        for arm in ("on", "off") if number % 2 == 0 else ("off", "on"):
+            watching = watched(on) if arm == "on" else nullcontext()
+            with environment(ON if arm == "on" else OFF), watching as prometheus, on.service() as served:
+                figures = _figures(served, size.sizes)
+                if prometheus is not None:
+                    scraped = scrapes(prometheus)
+            found[arm].append(figures)
+            note(f"round {number + 1}, monitoring {arm}: {figures['rps']:,.0f}/s, P99 {figures['p99_ms']:.1f} ms")
+            on.forget_decisions()
+    return {"rounds": found, "scraped": scraped} | compared(found)
+
+
+def compared(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Each arm's median, the ratios of the rounds, their median and spread, and whether the goal is met."""
+    ratios = [on["rps"] / off["rps"] for on, off in zip(found["on"], found["off"], strict=True)]
+    return {
+        "on_rps": round(median(one["rps"] for one in found["on"]), 1),
+        "off_rps": round(median(one["rps"] for one in found["off"]), 1),
+        "on_p99_ms": round(median(one["p99_ms"] for one in found["on"]), 3),
+        "off_p99_ms": round(median(one["p99_ms"] for one in found["off"]), 3),
+        "ratios": [round(ratio, 4) for ratio in ratios],
+        "ratio": round(median(ratios), 4),
+        "ratio_spread": [round(min(ratios), 4), round(max(ratios), 4)],
+        "goal": GOAL,
+        "met": median(ratios) >= GOAL,
+    }
+
+
+def _figures(served: Served, sizes: ServingSizes) -> dict[str, Any]:
+    load = replace(served.load, connections=sizes.connections)
+    return measures.maximum(load, sizes, sizes.maximum_seconds)
+
+
+@contextmanager
+def watched(on: Rig) -> Iterator[str]:
+    """The monitor, and a Prometheus that scrapes all that the platform's list of targets names; its address."""
+    program = shutil.which("prometheus")
+    if program is None:
+        raise NoPrometheus("There is no `prometheus` on PATH; install it: `sudo apt-get install prometheus`.")
+    on.platform.start("monitor")
+    folder = on.settings.home / "bench-prometheus"
+    folder.mkdir(exist_ok=True)
+    config = {
+        "global": {"scrape_interval": f"{SCRAPE_SECONDS}s"},
+        "scrape_configs": [
+            {
+                "job_name": "platform",
+                "file_sd_configs": [{"files": [str(targets_file(on.settings))], "refresh_interval": "1s"}],
+            }
+        ],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    options = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen([program, *options, f"--web.listen-address={address}"], stdout=log, stderr=log)
+    try:
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait()
+        on.platform.stop("monitor")
+
+
+def scrapes(prometheus: str) -> dict[str, float]:
+    """How often each part was scraped in the last minute, so that a run without monitoring cannot pass as one with it.
+
+    Raises `NoPrometheus` where the service was not.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = _query(prometheus, "sum by (job) (count_over_time(up[1m]))")
+        up = _query(prometheus, "up")
+        if found.get("service") and up.get("service") and up.get("monitor"):
+            return found
+        if time.monotonic() > deadline:
+            raise NoPrometheus(f"Prometheus at {prometheus} scraped {found or 'nothing'}, of which up: {up}.")
+        time.sleep(0.2)
+
+
+def _query(prometheus: str, query: str) -> dict[str, float]:
+    try:
+        answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}, timeout=10).raise_for_status().json()
+    except httpx.HTTPError:
+        return {}
+    return {one["metric"].get("job", ""): float(one["value"][1]) for one in answer["data"]["result"]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; exit code 0 whether or not the goal is met, 1 where nothing could be measured."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load.bench_monitoring", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two rounds on few cards")
+    parser.add_argument("--rounds", type=int, help=f"rounds (default: {ROUNDS}, quick: 2)")
+    parser.add_argument("--output", type=Path, default=REPORT, help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    size = Size(QUICK, 2) if given.quick else Size(REPORTED, ROUNDS)
+    return run(replace(size, rounds=given.rounds or size.rounds), given.output)
+
+
+def run(size: Size, output: Path) -> int:
+    """Measure at this size and write the report; returns the exit code."""
+    console = Console(highlight=False)
+    report: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    report |= {"connections": size.sizes.connections, "seconds": size.sizes.maximum_seconds}
+    try:
+        report["versions"] = versions() | {"prometheus": _prometheus_version()}
+        with rig(size.sizes.population, size.sizes.trained_on) as on:
+            report |= measured(on, size, lambda text: console.print(f"  {text}"))
+    except NoPrometheus as error:
+        console.print(str(error))
+        return 1
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1))
+    low, high = report["ratio_spread"]
+    console.print(
+        f"With monitoring {report['on_rps']:,.0f}/s, without {report['off_rps']:,.0f}/s: {report['ratio']:.1%} of it "
+        f"({low:.1%} to {high:.1%} over {size.rounds} rounds); goal {GOAL:.0%}: {'met' if report['met'] else 'missed'}"
+    )
+    return 0
+
+
+def _prometheus_version() -> str:
+    program = shutil.which("prometheus")
+    if program is None:
+        raise NoPrometheus("There is no `prometheus` on PATH; install it: `sudo apt-get install prometheus`.")
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    return (told.stdout or told.stderr).split()[2]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
