@@ -44,6 +44,7 @@ class JournaledLog:
 
     async def start(self) -> None:
         """Carry over what an earlier process left in the journal."""
+        metrics.journal_in_use.set(0)
         if self._journal.in_use() or await self._in_thread(lambda: bool(self._journal.oldest(1))):
             self._use_journal("An earlier process left decisions in the journal.")
 
