@@ -2,13 +2,13 @@
 
     python -m monitoring.monitor
 
-`/` is the page, `/metrics` for Prometheus, `/snapshot.json` what the page is made of, `/reports/...` the files that
-jobs left in `<home>/monitoring`, `/livez` says that it runs. It goes on whatever else of the platform is away.
+`/` is the page, `/status.json` its figures, `/metrics` for Prometheus, `/snapshot.json` what the page is made of,
+`/reports/...` the files that jobs left in `<home>/monitoring`, `/docs/...` the documents, the runbook among them,
+`/livez` says that it runs. It goes on whatever else of the platform is away.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import mimetypes
@@ -21,11 +21,12 @@ from urllib.parse import unquote, urlsplit
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from feature_repo.settings import Settings, settings
-from monitoring import job_results
+from monitoring import documents, job_results
 from monitoring.exporter import registry
 from monitoring.job_runner import JobRunner
-from monitoring.jobs_page import render as plain
 from monitoring.snapshot import Watch
+from monitoring.status_figures import figures
+from monitoring.status_page import render
 
 HTML = "text/html; charset=utf-8"
 
@@ -44,21 +45,19 @@ class Answers:
         if path == "/livez":
             return "text/plain", b"ok\n"
         if path == "/":
-            return HTML, self._page().encode()
+            return HTML, render(self._settings.home, self._settings, self._watch.look()).encode()
         if path == "/metrics" and self._settings.metrics:
             return CONTENT_TYPE_LATEST, generate_latest(self._registry)
         if path == "/snapshot.json":
             return "application/json", json.dumps(self._watch.look()).encode()
+        if path == "/status.json":
+            return "application/json", json.dumps(figures(self._watch.look())).encode()
+        if path.startswith("/docs/"):
+            document = documents.page(unquote(path.removeprefix("/docs/")))
+            return None if document is None else (HTML, document.encode())
         if path.startswith("/reports/"):
             return self._report(unquote(path.removeprefix("/reports/")))
         return None
-
-    def _page(self) -> str:
-        if importlib.util.find_spec("monitoring.status_page") is None:
-            return plain(self._watch.look())
-        page = importlib.import_module("monitoring.status_page")
-        rendered: str = page.render(self._settings.home, self._settings, self._watch.look())
-        return rendered
 
     def _report(self, name: str) -> tuple[str, bytes] | None:
         folder = (self._settings.home / job_results.FOLDER).resolve()

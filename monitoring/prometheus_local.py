@@ -73,7 +73,9 @@ def prometheus_config(current: Settings) -> dict[str, Any]:
     """The configuration with this platform's addresses."""
     made = _read(SOURCES / "prometheus" / "prometheus.yml")
     made["rule_files"] = [str(SOURCES / "prometheus" / file) for file in made["rule_files"]]
-    made["global"]["external_labels"]["runbook"] = f"http://{current.metrics_host}:{current.monitor_port}/runbook"
+    made["global"]["external_labels"]["runbook"] = (
+        f"http://{current.metrics_host}:{current.monitor_port}/docs/runbook.md"
+    )
     made["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [urlsplit(current.alertmanager_url).netloc]
     return made
 

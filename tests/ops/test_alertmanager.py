@@ -64,7 +64,7 @@ def test_the_local_configuration_is_valid_and_speaks_of_this_platform(tmp_path: 
     made = tmp_path / "prometheus.yml"
     made.write_text(yaml.safe_dump(prometheus_config(current)))
     assert "SUCCESS" in run("promtool", "check", "config", made)
-    assert f":{current.monitor_port}/runbook" in made.read_text()
+    assert f":{current.monitor_port}/docs/runbook.md" in made.read_text()
 
 
 def test_a_missing_program_is_named_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -196,7 +196,7 @@ def test_a_metric_over_its_threshold_reaches_the_receiver_with_its_runbook_and_r
     }  # fmt: skip
     assert found["annotations"] == {
         "summary": "2% of the audited values of amount are not what history gives.",
-        "runbook_url": f"http://127.0.0.1:{current.monitor_port}/runbook#skewfound",
+        "runbook_url": f"http://127.0.0.1:{current.monitor_port}/docs/runbook.md#skewfound",
     }
     assert {path for path, _ in receiver.of("LatencyVeryHigh", "firing")} == {"/on-call"}
     assert not receiver.of("LatencyHigh", "firing"), "the worse of two about one thing is told alone"
