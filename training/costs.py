@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.ndimage import maximum_filter1d
 
 from feature_repo.settings import Settings
+from monitoring.cost_matrix import CostMatrix, amount_and_fraud
 from training.evaluate import Scores
 
 Floats = npt.NDArray[np.float64]
@@ -29,44 +30,6 @@ CAPACITY_SHARE = 0.01
 
 SHOWN_SHARES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Shares of payments stopped, for which a table says what a threshold there catches and costs."""
-
-
-@dataclass(frozen=True)
-class CostMatrix:
-    """What a decision costs, fraud or not. Approving a genuine payment costs nothing, declining a fraud neither.
-
-    A fraud that passes costs its amount but for the share `recovered`, and the fee of its chargeback. A review costs
-    `review_cost`, finds `review_caught` of the frauds it sees, and annoys who paid honestly by `review_insult`. An
-    honest payment declined costs `insult_cost` and the share `insult_share` of its amount.
-    """
-
-    chargeback_fee: float
-    recovered: float
-    review_cost: float
-    review_caught: float
-    review_insult: float
-    insult_cost: float
-    insult_share: float
-
-    @classmethod
-    def of(cls, current: Settings) -> CostMatrix:
-        """The matrix of the settings (`FRAUD_CHARGEBACK_FEE` and so on)."""
-        return cls(**{name: getattr(current, name) for name in cls.__dataclass_fields__})
-
-    def approved(self, rows: pd.DataFrame) -> Floats:
-        """What approving each payment costs; `rows` has `amount` and `is_fraud`."""
-        amount, fraud = _of(rows)
-        return np.where(fraud, (1 - self.recovered) * amount + self.chargeback_fee, 0.0)
-
-    def reviewed(self, rows: pd.DataFrame) -> Floats:
-        """What having each payment looked at costs."""
-        _, fraud = _of(rows)
-        return self.review_cost + np.where(fraud, (1 - self.review_caught) * self.approved(rows), self.review_insult)
-
-    def declined(self, rows: pd.DataFrame) -> Floats:
-        """What declining each payment costs."""
-        amount, fraud = _of(rows)
-        return np.where(fraud, 0.0, self.insult_cost + self.insult_share * amount)
 
 
 @dataclass(frozen=True)
@@ -88,10 +51,6 @@ class Terms:
         """Reviews a day, on days such as those of these rows."""
         share = CAPACITY_SHARE * len(rows) / days_of(rows)
         return share if self.review_capacity is None else self.review_capacity
-
-
-def _of(rows: pd.DataFrame) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    return rows["amount"].to_numpy(np.float64), rows["is_fraud"].to_numpy() == 1
 
 
 def saved(rows: pd.DataFrame, scores: Scores, cuts: Cuts, matrix: CostMatrix) -> Floats:
@@ -172,7 +131,7 @@ def by_threshold(rows: pd.DataFrame, scores: Scores, cuts: Cuts, matrix: CostMat
     ranked = np.sort(scores)[::-1]
     grid = {f"{share:.2%} of payments": _cut(ranked, max(1, round(share * len(rows)))) for share in SHOWN_SHARES}
     grid |= {"review_from": cuts[0], "decline_from": cuts[1]}
-    amount, fraud = _of(rows)
+    amount, fraud = amount_and_fraud(rows)
     approved, days = matrix.approved(rows), days_of(rows)
     by_review, by_decline = approved - matrix.reviewed(rows), approved - matrix.declined(rows)
 
