@@ -81,6 +81,14 @@ class Settings(BaseSettings):
         default=None, ge=0, description="Payments a day that people can look at; null: one in a hundred"
     )
 
+    control_share: float = Field(
+        default=0.0, ge=0, le=1, description="Share of would-be declines that are let pass, to learn what they were"
+    )
+    control_max_amount: float = Field(default=100.0, ge=0, description="Largest amount that is let pass so")
+    control_key: str | None = Field(
+        default=None, min_length=16, repr=False, description="Keys who is let pass, so that nobody can tell beforehand"
+    )
+
     api_keys: Path | None = Field(default=None, description="File of API keys (`bentos.keys`); null: none asked for")
     open: bool = Field(default=False, description="Let other machines in without API keys: a gateway asks for them")
     tls_cert: Path | None = Field(default=None, description="The service's certificate chain, PEM; null: plain HTTP")
