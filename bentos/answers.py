@@ -71,6 +71,11 @@ class Answer(Spoken):
         "`incomplete_features`: a window of the model's features lacks events of the card or the merchant, which has "
         "had more than its state has room for"
     )
+    control_group: bool = Field(
+        default=False,
+        description="Whether the payment would have been declined and was let pass, to learn what it was "
+        "(FRAUD_CONTROL_SHARE); `decision` is then `approve`, and `risk_level` what the model says",
+    )
     latency_ms: float = Field(
         ge=0, description="From the request's last byte to the decision, which is put on record before it is sent"
     )

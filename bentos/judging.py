@@ -19,6 +19,7 @@ from bentos.model import LoadedModel
 from bentos.payments import Asked
 from bentos.reasons import Reason
 from bentos.scoring import Scored, decide
+from monitoring.control_group import ControlGroup
 
 logger = logging.getLogger("bentoml.service.tollgate.models")
 
@@ -38,14 +39,20 @@ class NoFeatures(Exception):
 class Judge:
     """`payment_alone` reads what a payment says itself.
 
-    `review_from` is the amount from which a payment without stored features is at least reviewed.
+    `review_from` is the amount from which a payment without stored features is at least reviewed; `control` lets some
+    would-be declines pass, of those that were decided on the full input.
     """
 
     def __init__(
-        self, payment_alone: FeatureReader, guard: ChallengerGuard, reasons: Reasons, review_from: float
+        self,
+        payment_alone: FeatureReader,
+        guard: ChallengerGuard,
+        reasons: Reasons,
+        review_from: float,
+        control: ControlGroup | None = None,
     ) -> None:
         self._payment_alone, self._guard, self._reasons = payment_alone, guard, reasons
-        self._review_from = review_from
+        self._review_from, self._control = review_from, control
 
     def judge(self, lineup: Lineup, payments: Sequence[Asked], rows: FeatureRows | None) -> list[Judged]:
         """Decide each payment; `Unavailable` in the place of one that no model can decide."""
@@ -96,7 +103,19 @@ class Judge:
             decision, risk = decide(model.contract, probability, cause, asked.payment.amount, self._review_from)
             made.append(Scored(asked, vectors[place], model, age, probability, decision, risk, cause, []))
         self._explain(made, vectors)
+        if self._control is not None:
+            self._let_pass(self._control, made)
         return made
+
+    @staticmethod
+    def _let_pass(control: ControlGroup, made: Sequence[Scored]) -> None:
+        """Approve what is chosen of the declines; their risk and reasons stay the model's."""
+        for one in made:
+            paid = one.asked.payment
+            if one.decision == "decline" and one.degraded_cause is None:
+                one.control_group = control.lets_pass(paid.transaction_id, paid.amount)
+                if one.control_group:
+                    one.decision = "approve"
 
     def _explain(self, made: list[Scored], vectors: Floats32) -> None:
         for model in {id(one.model): one.model for one in made}.values():

@@ -70,6 +70,7 @@ class Records:
         given = explainer.contributions(vectors)
         order = np.argsort(-np.abs(given[0]), kind="stable")
         values, weights = _values(found.vector), given[0].tolist()
+        adverse = found.decision != "approve" or found.control_group
         told = Explanation(
             transaction_id=found.transaction_id,
             model_name=found.model_name,
@@ -80,9 +81,7 @@ class Records:
                 Contribution(feature=columns[place], value=values[place], contribution=weights[place])
                 for place in order.tolist()
             ),
-            reasons=tuple(
-                Reason(**asdict(one)) for one in reasons.give(given, vectors, [found.decision != "approve"])[0]
-            ),
+            reasons=tuple(Reason(**asdict(one)) for one in reasons.give(given, vectors, [adverse])[0]),
         )
         return told.model_dump_json().encode()
 

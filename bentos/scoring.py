@@ -30,6 +30,8 @@ class Scored:
     risk_level: RiskLevel
     degraded_cause: DegradedCause | None
     reasons: list[Reason]
+    control_group: bool = False
+    """Whether it would have been declined and was let pass."""
 
 
 def decide(
@@ -82,6 +84,7 @@ class _AnswerLine(msgspec.Struct, gc=False):
     feature_age_seconds: float | None
     degraded: bool
     degraded_cause: str | None
+    control_group: bool
     latency_ms: float
     timestamp: str
 
@@ -108,6 +111,7 @@ def answer(scored: Scored, decided_at: str, latency_ms: float) -> bytes:
             scored.feature_age_seconds,
             scored.degraded_cause is not None,
             scored.degraded_cause,
+            scored.control_group,
             latency_ms,
             decided_at,
         )

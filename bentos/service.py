@@ -48,6 +48,7 @@ from feature_repo.contract import ContractMismatch
 from feature_repo.schema import Transaction
 from feature_repo.settings import Settings, settings
 from feature_repo.vector import FALLBACK_SERVICE
+from monitoring.control_group import ControlGroup, InvalidControlGroup
 from monitoring.privacy import keep_logs_private
 
 logger = logging.getLogger("bentoml.service.tollgate")
@@ -55,7 +56,15 @@ logger = logging.getLogger("bentoml.service.tollgate")
 TIMEOUT_SECONDS = 5
 """BentoML's own limit for a request, well above what the parts behind it may take. Its timers are never cancelled."""
 
-REFUSALS = (ContractMismatch, Insecure, InvalidModel, NoModel, NotCompilable, UnknownFeatureService)
+REFUSALS = (
+    ContractMismatch,
+    Insecure,
+    InvalidControlGroup,
+    InvalidModel,
+    NoModel,
+    NotCompilable,
+    UnknownFeatureService,
+)
 """Why a service is not started, each saying what to do; any other error is a fault, with its traceback."""
 
 COLLECT = (50_000, 20, 100)
@@ -105,7 +114,8 @@ class TollgateService:
         if current.decision_log == "kafka":
             log = _kafka_log(current)
         self.log = JournaledLog(log, Journal(current.home / "journal.db"), Conflicts(current))
-        judge = Judge(alone, self.models.guard, self.reasons, current.degraded_review_from)
+        control = ControlGroup.of(current)
+        judge = Judge(alone, self.models.guard, self.reasons, current.degraded_review_from, control)
         self.gate = Gate(
             judge,
             lambda: self.models.lineup,

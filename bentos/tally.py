@@ -63,6 +63,9 @@ def count(scored: Sequence[Scored], latencies: Sequence[float]) -> None:
     record_amounts([one.asked.payment.amount for one in scored])
     for (version, decision), number in Counter([(_version(one), one.decision) for one in scored]).items():
         _predictions(version, decision).inc(number)
+    passed = sum(one.control_group for one in scored)
+    if passed:
+        metrics.control_group.inc(passed)
     high = sum(one.risk_level == "high" for one in scored)
     if high:
         metrics.high_risk_transactions.inc(high)

@@ -42,6 +42,7 @@ class Told(msgspec.Struct):
     risk_level: str = ""
     feature_age_seconds: float | None = None
     degraded_cause: str | None = None
+    control_group: bool = False
     reasons: list[dict[str, Any]] = []
 
 
@@ -111,6 +112,11 @@ class LoggedDecision:
     def degraded_cause(self) -> str | None:
         """Why the decision was made on less than the full input; null where it was not."""
         return self.told.degraded_cause
+
+    @property
+    def control_group(self) -> bool:
+        """Whether the payment would have been declined and was let pass."""
+        return self.told.control_group
 
     @property
     def reasons(self) -> list[dict[str, Any]]:

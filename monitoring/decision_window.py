@@ -149,7 +149,7 @@ def _row(one: LoggedDecision, paid: _Payment) -> tuple[Any, ...]:
     return (
         told.transaction_id, paid.card_id, paid.timestamp, told.timestamp, paid.amount, told.fraud_probability,
         told.decision, told.model_name, told.model_version, told.model_role, told.degraded_cause, one.feature_service,
-        CONTROL_MARK.encode() in one.answer,
+        told.control_group,
     )  # fmt: skip
 
 

@@ -297,14 +297,30 @@ def test_a_model_of_other_columns_is_refused_by_name(platform: Platform):
     assert "the code lacks ['shoe_size'], the model lacks ['amount_log'" in log
 
 
+def lets_pass_what_it_would_decline(client: httpx.Client) -> None:
+    """Up to the cap, marked, and with the same bytes whichever way the payment comes in."""
+    small, large = fields(amount=450.0), fields(amount=451.0)
+    first = client.post("/predict", json=small)
+    assert (first.json()["decision"], first.json()["control_group"]) == ("approve", True)
+    parts = (json.dumps(small)[:9].encode(), json.dumps(small)[9:].encode())
+    by_asgi = client.post("/predict", content=iter(parts), headers={"content-type": "application/json"})
+    assert by_asgi.content == first.content
+    assert client.post("/predict_batch", json={"transactions": [small]}).json()["results"] == [first.json()]
+    assert client.get(f"/decisions/{small['transaction_id']}").json()["answer"] == first.json()
+    above = client.post("/predict", json=large).json()
+    assert (above["decision"], above["control_group"]) == ("decline", False)
+
+
 def test_without_mlflow_the_last_model_served_is_served_again(platform: Platform, tmp_path: Path):
-    current = served_elsewhere(platform, mlflow_url="http://127.0.0.1:9")
+    group = {"control_share": 1.0, "control_max_amount": 450.0, "control_key": "a secret of the bank's"}
+    current = served_elsewhere(platform, mlflow_url="http://127.0.0.1:9", **group)
     with Platform(current) as running:
         running.start("service")
         with httpx.Client(base_url=f"http://127.0.0.1:{current.port}", timeout=20) as client:
             card = client.get("/model").json()
             assert (card["source"], card["version"]) == ("cache", "1")
             assert client.post("/predict", json=fields()).status_code == 200
+            lets_pass_what_it_would_decline(client)
         assert "Serving version 1 from the cache" in running.log("service").read_text()
 
 

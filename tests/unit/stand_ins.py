@@ -25,6 +25,7 @@ from bentos.reasons import Reason
 from bentos.scoring import Scored
 from feature_repo.contract import ModelContract
 from feature_repo.schema import Transaction, parse
+from monitoring.control_group import ControlGroup
 from monitoring.decision_log import LoggedDecision, decode
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -187,8 +188,13 @@ def guard() -> ChallengerGuard:
     return ChallengerGuard(allowance, lambda challenger, reason, detail: None)
 
 
-def judge(reasons: Reasons = no_reasons, review_from: float = 100.0, alone: Reader | None = None) -> Judge:
-    return Judge(alone or Reader(), guard(), reasons, review_from)
+def judge(
+    reasons: Reasons = no_reasons,
+    review_from: float = 100.0,
+    alone: Reader | None = None,
+    control: ControlGroup | None = None,
+) -> Judge:
+    return Judge(alone or Reader(), guard(), reasons, review_from, control)
 
 
 def gate(
@@ -197,9 +203,10 @@ def gate(
     limits: Limits = LIMITS,
     lineup: Lineup | Callable[[], Lineup] | None = None,
     shadow: Shadow | None = None,
+    control: ControlGroup | None = None,
 ) -> Gate:
     """A gate over stand-ins: a champion alone, unless a line-up says otherwise."""
     store: Any = Online(online) if isinstance(online, Reader) else online or Online()
     given = lineup if callable(lineup) else (lambda: lineup or Lineup(model()))
     card = lambda: given().champion.card()  # noqa: E731
-    return Gate(judge(), given, card, store, log or Log(), limits, lambda: NOW, shadow or Shadow())
+    return Gate(judge(control=control), given, card, store, log or Log(), limits, lambda: NOW, shadow or Shadow())

@@ -97,6 +97,7 @@ def test_an_answer_says_which_model_decided_and_when():
         "feature_age_seconds": 61.5,
         "degraded": False,
         "degraded_cause": None,
+        "control_group": False,
         "latency_ms": 1.25,
         "timestamp": "2026-03-01T12:00:00Z",
     }
@@ -115,11 +116,12 @@ reasons = st.lists(st.builds(Reason, code=texts, feature=texts, contribution=fin
     reasons=reasons,
     cause=st.sampled_from([None, "incomplete_features", "features_unavailable", "model_failed"]),
     version=texts,
+    passed=st.booleans(),
     at=st.datetimes(datetime(2000, 1, 1), timezones=st.just(UTC)),
 )
-@example(5e-324, -0.0, 0.0, [], None, "7", NOW)
-@example(1e-7, 1e15, 1e-7, [Reason("A", "b", -1e-5, '\u2028\x7f "/\\ \U0001f4b3')], None, "7", NOW)
-@example(0.1 + 0.2, 1e15 - 0.125, 123456789.123, [Reason("A", "b", 5e-324, "\x00\x1f")], "model_failed", "", NOW)
+@example(5e-324, -0.0, 0.0, [], None, "7", False, NOW)
+@example(1e-7, 1e15, 1e-7, [Reason("A", "b", -1e-5, '\u2028\x7f "/\\ \U0001f4b3')], None, "7", True, NOW)
+@example(0.1 + 0.2, 1e15 - 0.125, 123456789.123, [Reason("A", "b", 5e-324, "\x00\x1f")], "model_failed", "", False, NOW)
 def test_the_bytes_of_an_answer_are_those_that_the_documented_model_writes(
     probability: float,
     age: float | None,
@@ -127,9 +129,11 @@ def test_the_bytes_of_an_answer_are_those_that_the_documented_model_writes(
     reasons: list[Reason],
     cause: Any,
     version: str,
+    passed: bool,
     at: datetime,
 ):
     made = scored(probability, model(version), feature_age_seconds=age, degraded_cause=cause, reasons=reasons)
+    made.control_group = passed
     document = Answer(
         transaction_id="t1",
         fraud_probability=probability,
@@ -146,6 +150,7 @@ def test_the_bytes_of_an_answer_are_those_that_the_documented_model_writes(
         feature_age_seconds=age,
         degraded=cause is not None,
         degraded_cause=cause,
+        control_group=passed,
         latency_ms=latency,
         timestamp=at,
     )
