@@ -15,7 +15,7 @@ QUALITY = (
 )
 
 
-def live(title: str, metric: str, limits: Sequence[float] = (), unit: str = "none", most: float | None = 1) -> Panel:
+def live(title: str, metric: str, limits: Sequence[float] = ()) -> Panel:
     """A figure of live quality for both maturities, beside what the champion's test promised."""
     return Panel(
         title,
@@ -23,11 +23,11 @@ def live(title: str, metric: str, limits: Sequence[float] = (), unit: str = "non
             Query(f"max by (maturity) (fraud_live_{metric})", "{{maturity}}"),
             Query(f'max(fraud_live_promised{{metric="{metric}"}})', "promised"),
         ],
-        unit,
+        "none",
         "`full`: all labels had time to come. `partial`: they still come. A full week is never held against a part.",
         limits=tuple(limits),
         low_is_bad=True,
-        most=most,
+        most=1,
     )
 
 
@@ -132,7 +132,12 @@ MODELS = Dashboard(
             [
                 *(live(title, metric, limits) for title, metric, limits in QUALITY),
                 live("Calibration error", "calibration_error"),
-                live("Cost", "cost", most=None),
+                Panel(
+                    "Cost",
+                    [Query("max by (maturity) (fraud_live_cost)", "{{maturity}}")],
+                    "none",
+                    "A day's, in the currency of the amounts: missed fraud, reviews, honest payments declined.",
+                ),
                 Panel(
                     "Labelled share",
                     [Query("max by (maturity) (fraud_live_labelled_share)", "{{maturity}}")],

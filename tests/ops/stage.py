@@ -76,7 +76,8 @@ def champion(current: Settings, store: Any, past: pd.DataFrame) -> str:
     reference[LABEL] = past["is_fraud"].to_numpy("int8")
     out = io.BytesIO()
     reference.to_parquet(out)
-    promised = dict.fromkeys(("precision", "recall", "average_precision", "auc_roc", "calibration_error", "cost"), 0.9)
+    tested = ("precision", "recall", "average_precision", "auc_roc", "ece")
+    promised = {name: [0.9, 0.8, 1.0] for name in tested}
     files = tiny_model.files(tiny_model.contract(columns))
     files |= {REFERENCE_FILE: out.getvalue(), EVIDENCE_FILE: json.dumps({"metrics": promised}).encode()}
     return tiny_model.publish(current.mlflow_url, current.model_name, files)
