@@ -22,7 +22,10 @@ from monitoring.decision_log import FIELDS, LoggedDecision, claim_key, decode
 
 
 class Entry(NamedTuple):
-    """A decision to be put on record; `expires_ms` is when its payment is too old to be sent again, 0 for never."""
+    """A decision to be put on record; `expires_ms` is when its payment is too old to be sent again, 0 for never.
+
+    `trace` is the `traceparent` of its trace; empty where it is not traced.
+    """
 
     transaction_id: str
     digest: bytes
@@ -31,6 +34,7 @@ class Entry(NamedTuple):
     vector: bytes
     answer: bytes
     service: bytes
+    trace: bytes = b""
 
 
 class Mark(Enum):
@@ -66,11 +70,11 @@ class DecisionLog(Protocol):
 
 
 # KEYS: the stream, then a claim for each entry. ARGV: for each entry its digest, when its claim expires (ms, 0: never)
-# and the fields' values. Gives for each 1 (recorded), 0 (conflict) or the earlier answer.
+# the fields' values, and its trace or nothing. Gives for each 1 (recorded), 0 (conflict) or the earlier answer.
 SCRIPT = b"""
 local given = {}
 for i = 2, #KEYS do
-  local a = (i - 2) * 6
+  local a = (i - 2) * 7
   local claim = redis.call('GET', KEYS[i])
   if claim then
     if string.sub(claim, 1, 16) == ARGV[a + 1] then
@@ -81,8 +85,14 @@ for i = 2, #KEYS do
       given[i - 1] = 0
     end
   else
-    local id = redis.call('XADD', KEYS[1], '*', 'request', ARGV[a + 3], 'vector', ARGV[a + 4], 'answer', ARGV[a + 5],
-      'service', ARGV[a + 6])
+    local id
+    if ARGV[a + 7] == '' then
+      id = redis.call('XADD', KEYS[1], '*', 'request', ARGV[a + 3], 'vector', ARGV[a + 4], 'answer', ARGV[a + 5],
+        'service', ARGV[a + 6])
+    else
+      id = redis.call('XADD', KEYS[1], '*', 'request', ARGV[a + 3], 'vector', ARGV[a + 4], 'answer', ARGV[a + 5],
+        'service', ARGV[a + 6], 'trace', ARGV[a + 7])
+    end
     if ARGV[a + 2] == '0' then
       redis.call('SET', KEYS[i], ARGV[a + 1] .. id)
     else
@@ -134,7 +144,7 @@ class RedisDecisionLog:
         arguments: list[bytes] = []
         for one in entries:
             arguments += (
-                one.digest, b"%d" % one.expires_ms, one.request, one.vector, one.answer, one.service
+                one.digest, b"%d" % one.expires_ms, one.request, one.vector, one.answer, one.service, one.trace
             )  # fmt: skip
         rest = (b"%d" % len(keys), *keys, *arguments)
         try:
@@ -166,7 +176,7 @@ class Conflicts:
 
     def __call__(self, entry: Entry) -> None:
         """Put one aside; raises what redis-py raises."""
-        values: dict[Any, Any] = dict(zip(FIELDS, entry[-len(FIELDS) :], strict=True))
+        values: dict[Any, Any] = dict(zip(FIELDS, entry[3 : 3 + len(FIELDS)], strict=True))
         with Redis.from_url(self._url) as client:
             client.xadd(self._stream, values)
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bentos.gate import Decider
 from bentos.intake import read_transaction
-from bentos.lane import JSON, Door, refused, too_large
+from bentos.lane import JSON, Door, Parent, refused, too_large
 from bentos.payments import Asked
 from bentos.plain_head import Head, read_head
 
@@ -30,10 +30,11 @@ REMEMBERED = 1_024
 
 
 class Counter(NamedTuple):
-    """Who decides, and who is let in."""
+    """Who decides, who is let in, and where traces are on, which one a request belongs to."""
 
     decider: Callable[[], Decider]
     door: Door
+    parent: Parent | None = None
 
 
 class Served:
@@ -109,7 +110,10 @@ class Express(HttpToolsProtocol):
             counter.door(PATH, head.headers)
             if head.length > decider.limits.max_body_bytes:
                 raise too_large(decider.limits.max_body_bytes)
-            decider.offer(Served(self, read_transaction(body), started))
+            asked = read_transaction(body)
+            if counter.parent is not None:
+                asked = asked._replace(parent=counter.parent(head.headers))
+            decider.offer(Served(self, asked, started))
         except Exception as error:
             self.refuse(error)
 

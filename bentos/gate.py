@@ -24,10 +24,12 @@ from bentos.online import OnlineFeatures
 from bentos.payments import Asked, asked
 from bentos.scoring import Scored, answer
 from bentos.tally import Tally
+from bentos.traced import Trail
 from feature_repo.schema import InvalidTransaction, Transaction
 from feature_repo.window_state import to_us
 from monitoring.decision_log import encode
 from monitoring.metrics import metrics
+from monitoring.tracing import Traces
 
 MARGIN = timedelta(days=1)
 """How much longer than its payment may be sent again a claim is kept: clocks differ."""
@@ -70,10 +72,12 @@ class Gate:
         limits: Limits,
         now: Callable[[], datetime],
         shadow: Callable[[Sequence[Scored]], None] = lambda scored: None,
+        traces: Traces | None = None,
     ) -> None:
         self.limits, self.card = limits, card
         self._judge, self._lineup, self._online, self._log = judge, lineup, online, log
         self._now, self._shadow = now, shadow
+        self._traces = traces
         self._batcher, self._tally = Batcher(self._decide), Tally()
         keep = None if limits.max_age is None else limits.max_age + limits.max_future + MARGIN
         self._keep_us = None if keep is None else keep // timedelta(microseconds=1)
@@ -121,6 +125,8 @@ class Gate:
         """Finish what is under way."""
         await self._batcher.drain()
         self._tally.count()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         self._online.close()
         self._log.close()
 
@@ -134,9 +140,22 @@ class Gate:
 
     async def _decide(self, batch: Sequence[Waits]) -> None:
         """Read, score, put on record, answer."""
+        if self._traces is None:
+            await self._work(batch, None)
+            return
+        trail = Trail(self._traces, batch)
+        try:
+            await self._work(batch, trail)
+        finally:
+            trail.end()
+
+    async def _work(self, batch: Sequence[Waits], trail: Trail | None) -> None:
         decided: list[tuple[Waits, Scored]] = []
         lineup = self._lineup()
-        for places, rows in await self._online.read([waiting.asked for waiting in batch]):
+        groups = await self._online.read([waiting.asked for waiting in batch])
+        if trail is not None:
+            trail.mark()
+        for places, rows in groups:
             group = [batch[place] for place in places] if len(places) != len(batch) else batch
             judged = self._judge.judge(lineup, [each.asked for each in group], rows)
             for waiting, one in zip(group, judged, strict=True):
@@ -144,10 +163,12 @@ class Gate:
                     decided.append((waiting, one))
                 else:
                     waiting.fail(one)
+        if trail is not None:
+            trail.mark()
         if decided:
-            await self._record(decided)
+            await self._record(decided, trail)
 
-    async def _record(self, decided: Sequence[tuple[Waits, Scored]]) -> None:
+    async def _record(self, decided: Sequence[tuple[Waits, Scored]], trail: Trail | None) -> None:
         at = self._now().isoformat().replace("+00:00", "Z")
         over = time.perf_counter()
         latencies = [over - waiting.started for waiting, _ in decided]
@@ -155,8 +176,12 @@ class Gate:
             self._entry(one, answer(one, at, round(latency * 1e3, 3)))
             for (_, one), latency in zip(decided, latencies, strict=True)
         ]
+        if trail is not None:
+            entries = [trail.named(*of, entry) for of, entry in zip(decided, entries, strict=True)]
         made: list[tuple[Scored, float]] = []
         outcomes = await self._log.append(entries)
+        if trail is not None:
+            trail.mark()
         for (waiting, one), entry, outcome, latency in zip(decided, entries, outcomes, latencies, strict=True):
             if outcome is Mark.RECORDED:
                 made.append((one, latency))

@@ -27,7 +27,10 @@ CREATE TABLE IF NOT EXISTS decisions (
     expires_ms INTEGER NOT NULL, request BLOB NOT NULL, vector BLOB NOT NULL, answer BLOB NOT NULL,
     service BLOB NOT NULL
 )"""
-_COLUMNS = ", ".join(Entry._fields)
+KEPT = Entry._fields[:-1]
+"""What a decision is; its trace ends here."""
+
+_COLUMNS = ", ".join(KEPT)
 
 
 class Journal:
@@ -106,8 +109,8 @@ class Journal:
             self._connection = None
 
     def _append(self, journal: sqlite3.Connection, entry: Entry) -> Outcome:
-        marks = ", ".join("?" * len(entry))
-        made = journal.execute(f"INSERT OR IGNORE INTO decisions ({_COLUMNS}) VALUES ({marks})", entry)  # noqa: S608
+        marks = ", ".join("?" * len(KEPT))
+        made = journal.execute(f"INSERT OR IGNORE INTO decisions ({_COLUMNS}) VALUES ({marks})", entry[:-1])  # noqa: S608
         if made.rowcount == 1:
             return Mark.RECORDED
         asked = "SELECT digest, answer FROM decisions WHERE transaction_id = ?"

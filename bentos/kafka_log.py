@@ -61,7 +61,10 @@ class KafkaDecisionLog:
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:
         """See `DecisionLog`."""
         try:
-            bodies = [pack(Message(one.request, one.vector, one.answer, one.service.decode())) for one in entries]
+            bodies = [
+                pack(Message(one.request, one.vector, one.answer, one.service.decode(), one.trace.decode()))
+                for one in entries
+            ]
             claims = await self._claim(entries, bodies)
             unsent: dict[str, tuple[bytes, bytes]] = {}  # by payment: its digest and its message
             outcomes: list[Outcome] = []

@@ -15,6 +15,7 @@ from typing import Any
 from bentos.errors import Refused, error_type, quote, refusal
 from bentos.gate import Decider
 from bentos.intake import read_batch, read_transaction
+from bentos.payments import Asked
 from feature_repo.schema import InvalidTransaction
 from monitoring.metrics import metrics
 
@@ -39,6 +40,9 @@ Door = Callable[[str, Headers], Charge | None]
 It gives what charges the caller with further payments than the first, and may refuse them.
 """
 
+Parent = Callable[[Headers], bytes]
+"""Gives the `traceparent` of a request, empty where it has none."""
+
 JSON = "application/json"
 JSON_HEADERS = {JSON.encode(), b"application/json; charset=utf-8", b"application/json;charset=utf-8"}
 
@@ -60,8 +64,9 @@ class Lane:
         resources: Mapping[str, Resource],
         door: Door,
         actions: Mapping[str, Action] = MappingProxyType({}),
+        parent: Parent | None = None,
     ) -> None:
-        self._app, self._decider, self._door, self._actions = app, decider, door, actions
+        self._app, self._decider, self._door, self._actions, self._parent = app, decider, door, actions, parent
         self._resources = {path: given for path, given in resources.items() if not path.endswith("/")}
         self._below = {path: given for path, given in resources.items() if path.endswith("/")}
 
@@ -109,13 +114,19 @@ class Lane:
         decider = self._decider()
         body = await _body(scope, receive, decider.limits.max_body_bytes)
         started = time.perf_counter()
-        return await decider.predict(read_transaction(body), started)
+        asked = read_transaction(body)
+        if self._parent is not None:
+            asked = asked._replace(parent=self._parent(scope["headers"]))
+        return await decider.predict(asked, started)
 
     async def _predict_batch(self, scope: Scope, receive: Receive, charge: Charge | None) -> bytes:
         decider = self._decider()
         body = await _body(scope, receive, decider.limits.max_body_bytes)
         started = time.perf_counter()
         items = read_batch(body, decider.limits)
+        if self._parent is not None:
+            parent = self._parent(scope["headers"])
+            items = [item._replace(parent=parent) if isinstance(item, Asked) else item for item in items]
         if charge is not None:
             charge(len(items) - 1)
         return await decider.predict_batch(items, started)

@@ -16,10 +16,14 @@ _encode_plain = msgspec.msgpack.Encoder().encode
 
 
 class Asked(NamedTuple):
-    """A valid payment and its instant in microseconds since 1970 UTC."""
+    """A valid payment and its instant in microseconds since 1970 UTC.
+
+    `parent` is the `traceparent` that its request came with, where traces are on; it is no part of the content.
+    """
 
     payment: Payment
     at: int
+    parent: bytes = b""
 
     def request(self) -> bytes:
         """The payment's JSON; fields that were not given are left out."""

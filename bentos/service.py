@@ -50,6 +50,7 @@ from feature_repo.settings import Settings, settings
 from feature_repo.vector import FALLBACK_SERVICE
 from monitoring.control_group import ControlGroup, InvalidControlGroup
 from monitoring.privacy import keep_logs_private
+from monitoring.tracing import HEADER, traces
 
 logger = logging.getLogger("bentoml.service.tollgate")
 
@@ -125,6 +126,7 @@ class TollgateService:
             Limits.of(current),
             _utc_now,
             self.models.shadow,
+            traces(current, "service"),
         )
         columns = {reader.feature_service: reader.columns, alone.feature_service: alone.columns}
         self.desk = FeedbackDesk(current, self.log, self.gate.limits, _utc_now)
@@ -144,7 +146,7 @@ class TollgateService:
         _without_access_log()
         _running[:] = [self]
         if self.cors.closed:  # who answers browsers marks every answer
-            Express.counter = Counter(_gate, _door)
+            Express.counter = Counter(_gate, _door, _parent if settings().traces_endpoint is not None else None)
 
     @bentoml.api
     async def predict(self, transaction: Transaction, /) -> Answer:
@@ -216,6 +218,11 @@ def _door(path: str, headers: Headers) -> Charge | None:
     return None if caller is None else partial(access.charge, caller)
 
 
+def _parent(headers: Headers) -> bytes:
+    """The trace that a request belongs to, as its sender says."""
+    return next((value for name, value in headers if name == HEADER), b"")
+
+
 def _cors() -> Cors:
     return _running[0].cors
 
@@ -247,7 +254,9 @@ class _Fronted(type(_exposed)):  # type: ignore[misc]
         if settings().metrics:
             behind = MetricsPage(behind)
         resources = {"/model": _card, "/docs.json": _document, "/decisions/": _decision}
-        lane = Lane(behind, decider=_gate, resources=resources, door=_door, actions={"/feedback": _feedback})
+        parent = _parent if settings().traces_endpoint is not None else None
+        actions = {"/feedback": _feedback}
+        lane = Lane(behind, decider=_gate, resources=resources, door=_door, actions=actions, parent=parent)
         return CrossOrigin(lane, _cors) if settings().cors_origins else lane
 
 

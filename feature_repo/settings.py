@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     quality_every: timedelta | None = Field(default=timedelta(hours=1), description="Period of the live-quality job")
     skew_every: timedelta | None = Field(default=timedelta(hours=6), description="Period of the skew audit")
 
+    traces_endpoint: str | None = Field(default=None, description="OTLP/HTTP collector, its base address; null: none")
+    traces_share: float = Field(default=0.01, ge=0, le=1, description="Share traced of payments that say nothing of it")
+
     transport: Literal["redis", "kafka"] = Field(default="redis", description="What carries the streams to the jobs")
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port with commas between")
     kafka_partitions: int = Field(default=8, ge=1, description="Partitions of a topic that is keyed by card")

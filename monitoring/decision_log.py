@@ -26,6 +26,9 @@ PAGE = 1_000
 FIELDS = (b"request", b"vector", b"answer", b"service")
 """The fields of an entry, in their order."""
 
+TRACE = b"trace"
+"""A field that entries of traced decisions have besides."""
+
 _FLOAT32 = np.dtype("<f4")
 
 
@@ -62,6 +65,8 @@ class LoggedDecision:
     vector: npt.NDArray[np.float32]
     answer: bytes
     feature_service: str
+    trace: bytes = b""
+    """The `traceparent` of the decision's trace; empty where it was not traced."""
 
     @cached_property
     def told(self) -> Told:
@@ -139,7 +144,8 @@ def encode(
 def decode(entry: str, fields: Mapping[bytes, bytes]) -> LoggedDecision:
     """The inverse of `encode`."""
     request, vector, answer, service = (fields[name] for name in FIELDS)
-    return LoggedDecision(entry, request, np.frombuffer(vector, _FLOAT32), answer, service.decode())
+    seen = np.frombuffer(vector, _FLOAT32)
+    return LoggedDecision(entry, request, seen, answer, service.decode(), fields.get(TRACE, b""))
 
 
 def claim_key(stream: str, transaction_id: str) -> str:

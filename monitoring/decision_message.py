@@ -18,6 +18,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     vector: bytes
     answer: bytes
     service: str
+    trace: str = ""
 
 
 class _Card(msgspec.Struct, gc=False):
@@ -47,4 +48,5 @@ def key(request: bytes) -> bytes:
 def logged(entry: str, body: bytes) -> LoggedDecision:
     """The decision in a message; raises ValueError where there is none."""
     found = unpack(body)
-    return LoggedDecision(entry, found.request, np.frombuffer(found.vector, "<f4"), found.answer, found.service)
+    vector = np.frombuffer(found.vector, "<f4")
+    return LoggedDecision(entry, found.request, vector, found.answer, found.service, found.trace.encode())

@@ -24,6 +24,7 @@ from monitoring.decision_log import LoggedDecision
 from monitoring.decision_message import key
 from monitoring.decision_table import Appended, append, connect, create, put_aside
 from monitoring.metrics import metrics
+from monitoring.tracing import HEADER, traces
 from stream_jobs.carrier import run
 from stream_jobs.decision_sources import Conflicts, DecisionSource, source
 from stream_jobs.transports.kafka_client import KafkaFailed
@@ -50,18 +51,30 @@ class Sink:
         self._table: psycopg.Connection[Any] | None = None
         self._producer: Producer | None = None
         self._told = self._tidied = float("-inf")
+        self._traces = traces(current, "decisions")
 
     def step(self, wait: float = WAIT) -> int:
         """Carry one batch; how many decisions it held."""
         batch = self._source.take(wait)
         if batch:
+            began = time.time_ns()
             done = append(self._connected(), batch)
             if self._settings.transport == "kafka":
                 self._publish([batch[place] for place in done.recorded])
             self._source.done(done.anchor)
             count(done)
+            self._trace([batch[place] for place in done.recorded], began)
         self._keep_house()
         return len(batch)
+
+    def _trace(self, recorded: Sequence[LoggedDecision], began: int) -> None:
+        """A span for each traced decision, as long as its batch took to be carried."""
+        if self._traces is None:
+            return
+        carried = time.time_ns()
+        for one in recorded:
+            if one.trace and self._traces.wanted(one.trace):
+                self._traces.begin("carry a decision", "consumer", began, one.trace).end(carried)
 
     def _carry_conflicts(self) -> None:
         if batch := self._conflicts.take():
@@ -83,6 +96,8 @@ class Sink:
             self._table.close()
         self._source.close()
         self._conflicts.close()
+        if self._traces is not None:
+            self._traces.close()
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._table is None:
@@ -93,7 +108,7 @@ class Sink:
     def _publish(self, decisions: Sequence[LoggedDecision]) -> None:
         if self._producer is None:
             self._producer = connect_kafka(self._settings.kafka_bootstrap)
-        messages: Any = ((key(one.request), prediction(one), []) for one in decisions)
+        messages: Any = ((key(one.request), prediction(one), _headers(one)) for one in decisions)
         deliver(self._producer, self._settings.predictions_topic, messages)
 
     def _keep_house(self) -> None:
@@ -111,6 +126,11 @@ def count(done: Appended) -> None:
     """Take what became of a batch into the metrics."""
     for outcome, number in (("added", done.added), ("repeated", done.repeated), ("conflict", done.conflicts)):
         metrics.decisions_carried.labels(outcome=outcome).inc(number)
+
+
+def _headers(decision: LoggedDecision) -> list[tuple[str, bytes]]:
+    """So that whoever consumes the message may join the trace."""
+    return [(HEADER.decode(), decision.trace)] if decision.trace else []
 
 
 def prediction(decision: LoggedDecision) -> bytes:

@@ -50,9 +50,10 @@ def on_record(current: Settings) -> list[str]:
 
 def test_decisions_go_on_record_in_their_order_bit_for_bit(current: Settings):
     entries = [entry(f"t{n}", vector=bytes(range(4 * n, 4 * n + 8))) for n in range(5)]
+    entries[2] = entries[2]._replace(trace=b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     assert append(current, *entries) == [RECORDED] * 5
     read = list(read_decisions(current.redis_url, current.decisions_stream))
-    assert [(r.request, r.vector.tobytes(), r.answer, r.feature_service.encode()) for r in read] == [
+    assert [(r.request, r.vector.tobytes(), r.answer, r.feature_service.encode(), r.trace) for r in read] == [
         tuple(one[3:]) for one in entries
     ]
 

@@ -158,7 +158,7 @@ class Log:
     def decisions(self) -> list[LoggedDecision]:
         """What is on record, read as the log is."""
         names = (b"request", b"vector", b"answer", b"service")
-        return [decode(f"{place}-0", dict(zip(names, one[3:], strict=True))) for place, one in enumerate(self.kept, 1)]
+        return [decode(f"{place}-0", dict(zip(names, one[3:7], strict=True))) for place, one in enumerate(self.kept, 1)]
 
     def _append(self, entry: Entry) -> Outcome:
         for earlier in self.kept:
