@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -16,23 +16,38 @@ LATENCY, ERRORS, DEGRADED, FRESHNESS, DRIFT = (0.1, 0.2), (0.01, 0.05), (0.01, 0
 """From where a figure is orange and red: the thresholds of the alerts."""
 
 
-def tiles(now: Mapping[str, float | None]) -> str:
-    """How it goes this minute."""
-    tiles = (
-        _tile("payments per second", now["payments"], _rate),
-        _tile("latency, P50", now["p50"], _time, LATENCY),
-        _tile("latency, P99", now["p99"], _time, LATENCY),
-        _tile("without a decision", now["errors"], _percent, ERRORS),
-        _tile("degraded", now["degraded"], _percent, DEGRADED),
-        _tile("high risk", now["high_risk"], _percent),
-        _tile("features behind, P99", now["freshness"], _time, FRESHNESS),
+def tiles(now: Mapping[str, float | None], past: Mapping[str, Sequence[float]]) -> str:
+    """How it goes this minute; below a figure its last half hour, where `past` has it."""
+    of = (
+        ("payments", "payments/s", _rate, ()),
+        ("p50", "latency, P50", _time, LATENCY),
+        ("p99", "latency, P99", _time, LATENCY),
+        ("errors", "without a decision", _percent, ERRORS),
+        ("degraded", "degraded", _percent, DEGRADED),
+        ("high_risk", "high risk", _percent, ()),
+        ("freshness", "features behind", _time, FRESHNESS),
     )
-    return f'<div class="tiles">{"".join(tiles)}</div>'
+    made = [_tile(told, now[name], form, limits, past.get(name, ())) for name, told, form, limits in of]
+    return f'<div class="tiles">{"".join(made)}</div>'
 
 
-def _tile(name: str, value: float | None, form: Callable[[float], str], limits: tuple[float, ...] = ()) -> str:
+def _tile(
+    told: str, value: float | None, form: Callable[[float], str], limits: tuple[float, ...], past: Sequence[float]
+) -> str:
     shown = DASH if value is None else form(value)
-    return f'<div class="card tile"><b class="{_level(value, limits)}">{shown}</b><span>{name}</span></div>'
+    figure = f'<b class="{_level(value, limits)}">{shown}</b><span>{told}</span>'
+    return f'<div class="card tile">{figure}{_line(past)}</div>'
+
+
+def _line(values: Sequence[float]) -> str:
+    """A line through the values from left to right, 0 at the bottom; nothing for fewer than two."""
+    if len(values) < 2:
+        return ""
+    highest, last = max(*values, 1e-9), len(values) - 1
+    points = " ".join(f"{100 * n / last:.1f},{23 - 22 * value / highest:.1f}" for n, value in enumerate(values))
+    return (
+        f'<svg viewBox="0 0 100 24" preserveAspectRatio="none" aria-hidden="true"><polyline points="{points}"/></svg>'
+    )
 
 
 def _level(value: float | None, limits: tuple[float, ...]) -> str:

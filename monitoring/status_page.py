@@ -16,9 +16,9 @@ from typing import Any
 
 from feature_repo.settings import Settings
 from monitoring import job_results, tls
-from monitoring.status_alerts import Alert, firing
 from monitoring.status_cards import BAD, GOOD, WARN, card, decisions, drift, jobs, quality, scores, tiles
 from monitoring.status_figures import figures
+from monitoring.status_prometheus import Alert, firing, past
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 ICONS = {GOOD: "1a7f4b", WARN: "b26a00", BAD: "c62f3b"}
@@ -26,13 +26,14 @@ FEAST_UI = ("127.0.0.1", 8888)
 
 
 def render(home: Path, current: Settings, snapshot: Mapping[str, Any]) -> str:
-    """The page as HTML, out of the monitor's last look; asks Prometheus what fires."""
+    """The page as HTML, out of the monitor's last look; asks Prometheus what fires and what was before."""
     found = figures(snapshot)
     alerts = firing(current)
+    before = past(current, found["at"]) if alerts is not None else {}
     state, said = _state(found, alerts)
     sections = (
         _header(found, state, said),
-        tiles(found["now"]),
+        tiles(found["now"], before),
         _alerts(current, alerts),
         '<div class="grid">',
         decisions(found),
@@ -60,7 +61,7 @@ def _state(found: dict[str, Any], alerts: list[Alert] | None) -> tuple[str, str]
         return WARN, f"job {', '.join(failed)} failed"
     if not found["up"]:
         return WARN, "no part is running"
-    return GOOD, "all is well" if alerts is not None else "everything is up"
+    return GOOD, "all is up, no alert fires" if alerts is not None else "all is up"
 
 
 def _header(found: dict[str, Any], state: str, said: str) -> str:

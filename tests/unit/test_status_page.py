@@ -11,8 +11,8 @@ import pytest
 
 from feature_repo.settings import ROOT, Settings
 from monitoring import documents, status_page
-from monitoring.status_alerts import Alert, firing
 from monitoring.status_figures import figures
+from monitoring.status_prometheus import PAST, Alert, firing, past
 
 NOTHING: dict[str, Any] = {"at": 0.0, "up": {}, "samples": {}, "rates": {}, "jobs": {}}
 BUCKETS = {"0.05": 90.0, "0.1": 98.0, "0.2": 100.0, "+Inf": 100.0}
@@ -45,8 +45,14 @@ JOB = {"period": 3600.0, "absent": [], "failed": 0.0, "duration": 2.5, "last_suc
 LOOK = {"at": 1.7e9, "up": {"service": 1.0}, "samples": SAMPLES, "rates": RATES, "jobs": {"drift": JOB}}
 
 
-def shown(snapshot: dict[str, Any], monkeypatch: pytest.MonkeyPatch, alerts: list[Alert] | None = None) -> str:
+def shown(
+    snapshot: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    alerts: list[Alert] | None = None,
+    before: dict[str, list[float]] | None = None,
+) -> str:
     monkeypatch.setattr(status_page, "firing", lambda _: alerts)
+    monkeypatch.setattr(status_page, "past", lambda *_: before or {})
     return status_page.render(Path("nowhere"), Settings(), snapshot)
 
 
@@ -84,8 +90,8 @@ def test_what_is_not_known_is_null_and_a_dash(monkeypatch: pytest.MonkeyPatch):
 def test_the_worst_is_said_first(monkeypatch: pytest.MonkeyPatch):
     warning = Alert("DriftHigh", "warning", "Drift of amount is 0.3.", "http://x/docs/runbook.md#drifthigh")
     critical = Alert("ErrorRateVeryHigh", "critical", "20% get no decision.", "")
-    assert "<title>Tollgate: all is well</title>" in shown(LOOK, monkeypatch, [])
-    assert "<title>Tollgate: everything is up</title>" in shown(LOOK, monkeypatch)
+    assert "<title>Tollgate: all is up, no alert fires</title>" in shown(LOOK, monkeypatch, [])
+    assert "<title>Tollgate: all is up</title>" in shown(LOOK, monkeypatch)
     assert "<title>Tollgate: something needs a look</title>" in shown(LOOK, monkeypatch, [warning])
     assert "seriously wrong" in shown(LOOK, monkeypatch, [critical, warning])
     assert "the service is away" in shown(LOOK | {"up": {"service": 0.0}}, monkeypatch, [])
@@ -131,6 +137,17 @@ def test_alerts_are_those_that_fire_the_worst_first_and_unknown_without_a_promet
     assert firing(Settings(), answering({"data": {"alerts": []}})) == []
     assert firing(Settings(), answering({}, 503)) is None
     assert firing(Settings(), answering({"something": "else"})) is None
+
+
+def test_the_last_half_hour_is_a_line_from_left_to_right(monkeypatch: pytest.MonkeyPatch):
+    values = [["1", "0"], ["2", "NaN"], ["3", "50"], ["4", "100"]]
+    found = past(Settings(), 1.7e9, answering({"data": {"result": [{"values": values}]}}))
+    assert found == {name: [0, 50, 100] for name in PAST}
+    assert past(Settings(), 1.7e9, answering({"data": {"result": []}})) == {}
+    assert past(Settings(), 1.7e9, answering({}, 503)) == {}
+    page = shown(LOOK, monkeypatch, [], {"payments": [0, 50, 100], "p99": [0.1]})
+    assert '<polyline points="0.0,23.0 50.0,12.0 100.0,1.0"/>' in page
+    assert page.count("<polyline points") == 1
 
 
 def test_documents_are_those_of_the_folder_with_anchors_to_link_to():
