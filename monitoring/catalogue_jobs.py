@@ -79,9 +79,9 @@ class JobMetrics:
     rollbacks = counter(
         "fraud_rollbacks_total",
         "rollbacks",
-        meaning="Champions taken back or challengers taken out for good, by reason",
+        meaning="Champions taken back, by cause",
         action="Read the reason on record in the model version's tags before promoting again",
-        reason=("manual", "live_quality", "failures", "slow"),
+        reason=("manual", "live_quality"),
     )
 
 

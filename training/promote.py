@@ -15,6 +15,7 @@ from typing import Any, Literal
 from feature_repo.settings import Settings
 from feature_repo.store import feature_store
 from feature_repo.vector import FEATURE_SERVICE, columns
+from monitoring import job_results
 from training import gates, history
 from training.case import SAVED, Case
 from training.datasets.synthetic import ROWS
@@ -187,11 +188,13 @@ def rollback(
     *,
     undo: bool = False,
     reason: str = "",
+    cause: str = "manual",
     now: Callable[[], datetime] = utc_now,
 ) -> Event:
     """Make the champion before this one champion again, without asking for evidence; returns what was recorded.
 
-    `to` names another one that was champion once; `undo` takes the last rollback back. Raises `Refused` where there is
+    `to` names another one that was champion once; `undo` takes the last rollback back; `cause` is a label of
+    `fraud_rollbacks_total`, where `reason` is for people. Raises `Refused` where there is
     nobody to go back to, `turn.Busy` or `RegistryFailed`.
     """
     versions = Versions(current)
@@ -220,6 +223,8 @@ def rollback(
             verdict="none asked for",
         )
         versions.seat(event)
+    if not undo:
+        job_results.add(current.home, "rollbacks", reason=cause)
     return event
 
 

@@ -23,6 +23,8 @@ from rich.console import Console
 from feature_repo import sources
 from feature_repo.settings import ROOT, Settings, settings
 from feature_repo.store import feature_store
+from monitoring import job_results
+from monitoring.targets import METRICS_PORTS
 from training import fingerprint, triggers
 from training.export import ParityError
 from training.marks import Busy, Marks, alone, digest
@@ -38,6 +40,7 @@ from training.versions import RegistryFailed
 DONE, BLOCKED, WRONG, UNFIT, BUSY = range(5)
 
 PLACES = {"home", "data", "redis_url", "postgres_url", "mlflow_url", "registry_url", "host", "port", "log_key"}
+PLACES |= {*METRICS_PORTS.values(), "metrics_host", "traces_endpoint"}
 """Settings that say where things are: they don't change what a round finds."""
 
 KEPT = 3
@@ -115,6 +118,9 @@ def run(
             "train_start": f"{protocol.train_start:%F}",
             "test_end": f"{protocol.test_end:%F}",
         }
+        if marks.found(next(iter(STEPS))) is None:  # begun now, and neither resumed nor done before
+            for fired in (one for one in said if one.fired):
+                job_results.add(current.home, "retraining_triggered", reason=fired.name)
         return outcome | go(this)
 
 

@@ -16,6 +16,7 @@ from mlflow.artifacts import download_artifacts
 from feature_repo.contract import ONNX_FILE
 from feature_repo.settings import Settings
 from feature_repo.vector import FALLBACK_SERVICE
+from monitoring import job_results
 from monitoring.supervision import free_ports
 from tests import tiny_model
 from tests.promotion_versions import Made, window
@@ -77,6 +78,11 @@ def world(made: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
+def rollbacks(world: World) -> float:
+    found = job_results.counts(world.settings.home)
+    return sum(one.value for one in found if (one.metric, one.labels) == ("rollbacks", {"reason": "manual"}))
+
+
 def test_a_challenger_that_passes_is_promoted_and_rolled_back_and_all_of_it_is_on_record(world: World):
     first = world.publish(world.champion, "champion")
     second = world.publish(world.sound, "challenger")
@@ -98,6 +104,7 @@ def test_a_challenger_that_passes_is_promoted_and_rolled_back_and_all_of_it_is_o
     assert Verdict.model_validate_json(Path(beside).read_bytes()) == outcome.verdict
     assert tags["tollgate.verdict"] == "pass"
 
+    before = rollbacks(world)
     back = rollback(world.settings, reason="alerts")
     assert (back.version, back.left, back.verdict) == (first, second, "none asked for")
     assert world.versions.aliases() == {"champion": first}
@@ -110,6 +117,7 @@ def test_a_challenger_that_passes_is_promoted_and_rolled_back_and_all_of_it_is_o
     ]
     with pytest.raises(Refused, match="no rollback; there is none to undo"):
         rollback(world.settings, undo=True)
+    assert rollbacks(world) == before + 1, "to undo one is none"
 
 
 def test_rollbacks_go_further_back_and_only_to_who_was_champion(world: World):

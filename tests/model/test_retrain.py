@@ -18,6 +18,7 @@ import pytest
 
 from feature_repo.settings import ROOT, Settings, settings
 from feature_repo.store import apply
+from monitoring import job_results
 from monitoring.parts import environment
 from tests.model.conftest import Past
 from training import backfill, gates, gates_data, models, retrain, round_steps, train
@@ -90,6 +91,8 @@ def test_nothing_is_done_where_nothing_is_due_and_a_done_round_stays_done(curren
     other = go(current, "--force", "--train-days", "13")
     assert other["round"] != first["round"]
     assert versions(current) == [first["version"], other["version"]]
+    counted = {one.labels["reason"]: one.value for one in job_results.counts(current.home)}
+    assert counted == {"schedule": 1.0, "force": 1.0}, "a round that was done is not begun again"
 
 
 @pytest.mark.parametrize("place", range(len(STEPS)), ids=list(STEPS))
