@@ -21,6 +21,9 @@ HEADER = b"traceparent"
 _FORM = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _SAMPLED = 1
 
+EVERY_MS = 1_000
+"""Time from one delivery of spans to the next."""
+
 Attributes = Mapping[str, str | int | float | bool]
 
 
@@ -37,7 +40,7 @@ class Traces:
         # Own ones, beside whatever a library makes the process's.
         resource = Resource({"service.name": f"tollgate-{part}"})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OtlpJson(endpoint)))
+        self._provider.add_span_processor(BatchSpanProcessor(OtlpJson(endpoint), schedule_delay_millis=EVERY_MS))
         self._tracer = self._provider.get_tracer("tollgate")
         self._share = share
 
