@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
+from feast.errors import DataSourceObjectNotFoundException
 
 from feature_repo import sources
 from feature_repo.settings import Settings
@@ -34,14 +35,14 @@ def known_labels(store: Any, current: Settings, as_of: datetime | None = None) -
 def labels_between(store: Any, current: Settings, begin: datetime, end: datetime, as_of: datetime) -> pd.DataFrame:
     """`transaction_id`, `card_id`, `timestamp`, `is_fraud` of the payments of [begin, end) labelled by `as_of`.
 
-    Of each payment the newest statement; no row where there is no label history at all.
+    Of each payment the newest statement; no row where there is no label history at all, or no feature store yet.
     """
     columns = ["transaction_id", "card_id", "timestamp", "is_fraud"]
     asked = [*columns, "known_at", "published_at"]
     try:
         source = store.get_data_source("labels")
         rows = sources.read(source, current.offline_path, asked, begin, end, timestamp="timestamp").to_pandas()
-    except sources.MissingTable:
+    except (sources.MissingTable, DataSourceObjectNotFoundException):
         return pd.DataFrame(columns=columns)
     rows = rows[rows["published_at"] <= as_of].sort_values(["published_at", "known_at"], kind="stable")
     return rows.drop_duplicates("transaction_id", keep="last")[columns].reset_index(drop=True)

@@ -132,7 +132,6 @@ def test_each_version_has_its_own_figures_and_known_cards_are_aside(current: Set
 
 
 def test_without_labels_or_decisions_it_runs_and_says_nothing(current: Settings, version: str):
-    apply(current)
     found: dict[str, Any] = quality_job.run(current, AT)
     assert found["all"]["full"]["payments"] == 0
     assert {key[0] for key in gauges(current)} == {"live_promised"}
