@@ -26,7 +26,7 @@ METHOD = "normal_scores"
 PROJECT = "tollgate"
 
 KEPT = 60
-"""Runs of a kind that stay in the workspace; older ones are removed."""
+"""Runs of a project that stay in the workspace; older ones are removed."""
 
 
 @contextmanager
@@ -73,23 +73,20 @@ def results(snapshot: Any) -> dict[str, Any]:
 
 
 def keep(snapshot: Any, folder: Path, name: str) -> str:
-    """Add a snapshot to the workspace in `folder`, which `evidently ui --workspace` shows; returns its identifier."""
+    """Add a snapshot to the workspace in `folder`, which `evidently ui --workspace` shows; returns its identifier.
+
+    Reports of one name make a project, of which the last `KEPT` stay.
+    """
     with _quiet():
         from evidently.ui.workspace import Workspace
 
-        workspace = Workspace(str(folder))
-        found = workspace.search_project(PROJECT)
-        project = found[0] if found else workspace.create_project(PROJECT, "Drift of the payments decided.")
+        workspace, title = Workspace(str(folder)), f"{PROJECT} against {name}"
+        found = workspace.search_project(title)
+        project = found[0] if found else workspace.create_project(title, "Drift of the payments decided.")
         identifier = workspace.add_run(project.id, snapshot, name=name).id
-        same = [one for one in workspace.list_runs(project.id) if _name(workspace, project.id, one) == name]
-        for old in sorted(same)[:-KEPT]:  # identifiers begin with their time
+        for old in sorted(workspace.list_runs(project.id))[:-KEPT]:  # identifiers begin with their time
             workspace.delete_run(project.id, old)
         return str(identifier)
-
-
-def _name(workspace: Any, project: Any, run: Any) -> str | None:
-    name: str | None = workspace.get_run(project, run).name
-    return name
 
 
 def _frame(columns: dict[str, pd.Series]) -> pd.DataFrame:

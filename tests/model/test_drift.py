@@ -16,6 +16,7 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import norm, rankdata, wasserstein_distance
 
+from monitoring import evidently_report
 from monitoring.comparison import ALARMS, CATEGORICAL_FROM, NUMERICAL_FROM, compare, distance
 from monitoring.drift import DriftSummary, NothingToCompare, Question, drift_report
 from monitoring.drift_distance import RESAMPLES, Scale, category_noise, effective, numeric_noise
@@ -112,9 +113,23 @@ print(json.dumps([project.name, found.name, str(found.timestamp), values]))
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     project, name, at, values = json.loads(done.stdout)
-    assert (project, name, at[:19]) == ("tollgate", "training", "2026-03-04 00:00:00")
+    assert (project, name, at[:19]) == ("tollgate against training", "training", "2026-03-04 00:00:00")
     for column in moved.columns:
         assert values[f"Value drift for {column.column}"] == pytest.approx(column.value)
+
+
+def test_the_workspace_keeps_the_last_runs_of_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(evidently_report, "KEPT", 2)
+    kept = []
+    for name in ("training", "training", "last_week", "training"):
+        asked = Question(name=name, workspace=tmp_path / "evidently")
+        columns = ["amount", "is_night"]
+        drift_report(payments(300, 1)[columns], payments(300, 2)[columns], tmp_path / name, question=asked)
+        runs = {path.stem for path in (tmp_path / "evidently").rglob("snapshots/*.json")}
+        kept.append(runs)
+    assert [len(runs) for runs in kept] == [1, 2, 3, 3]
+    assert not kept[0] & kept[-1], "the oldest of its kind went"
+    assert kept[1] - kept[0] < kept[-1]
 
 
 def test_each_side_is_sampled_and_the_sample_is_repeatable(tmp_path: Path):
