@@ -118,7 +118,8 @@ def drift(found: dict[str, Any]) -> str:
         return card("Drift and skew", none + skew)
     rows = "".join(_meter(one) for one in told["top"])
     share = DASH if told["share"] is None else f"{told['share']:.0%}"
-    note = f'<p class="note">{share} of {told["columns"]} columns drifted; the marks are 0.15 and 0.20.</p>'
+    chance = "Green: below 0.15, or chance explains it."
+    note = f'<p class="note">{share} of {told["columns"]} columns drifted; the marks are 0.15 and 0.20. {chance}</p>'
     return card("Drift and skew", f'<div class="meter">{rows}</div>{note}{skew}')
 
 

@@ -133,13 +133,18 @@ def _models(now: Samples) -> list[dict[str, str]]:
 
 
 def _drift(now: Samples) -> dict[str, Any]:
+    """The columns that moved most, by what chance leaves unexplained: their drift against their own threshold."""
     thresholds = now.by(Catalogue.feature_drift_threshold.name, "feature")
-    found = _shown(now.by(Catalogue.feature_drift.name, "feature"))
+    found = {
+        name: value / thresholds[name]
+        for name, value in now.by(Catalogue.feature_drift.name, "feature").items()
+        if thresholds.get(name)
+    }
     top = [
-        {"column": name, "drift": value, "drifted": value >= thresholds.get(name, 0.0)}
-        for name, value in list(found.items())[:TOP]
+        {"column": name, "drift": times * thresholds[name], "drifted": times >= 1}
+        for name, times in _shown(found).items()
     ]
-    return {"share": now.total(Catalogue.drift_share.name), "columns": len(found), "top": top}
+    return {"share": now.total(Catalogue.drift_share.name), "columns": len(found), "top": top[:TOP]}
 
 
 def _quality(now: Samples) -> list[dict[str, Any]]:

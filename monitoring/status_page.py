@@ -6,7 +6,7 @@ Invariant: what is shown was measured; what is not known is a dash, and every te
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
 from itertools import groupby
@@ -31,22 +31,25 @@ def render(home: Path, current: Settings, snapshot: Mapping[str, Any]) -> str:
     alerts = firing(current)
     before = past(current, found["at"]) if alerts is not None else {}
     state, said = _state(found, alerts)
+    columns = (
+        (decisions(found), scores(found["scores"]), _parts(found)),
+        (drift(found),),
+        (quality(found["quality"]), jobs(found["jobs"], found["at"])),
+    )
     sections = (
         _header(found, state, said),
         tiles(found["now"], before),
         _alerts(current, alerts),
-        '<div class="grid">',
-        decisions(found),
-        scores(found["scores"]),
-        drift(found),
-        quality(found["quality"]),
-        jobs(found["jobs"], found["at"]),
-        _parts(found),
-        "</div>",
+        _grid(columns),
         _links(home, current),
     )
     template = Template(TEMPLATE.read_text())
     return template.substitute(title=escape(said), icon=ICONS[state], body="\n".join(sections))
+
+
+def _grid(columns: Iterable[Iterable[str]]) -> str:
+    """Columns of cards, as many side by side as the window has room for."""
+    return '<div class="grid">' + "".join(f"<div>{''.join(cards)}</div>" for cards in columns) + "</div>"
 
 
 def _state(found: dict[str, Any], alerts: list[Alert] | None) -> tuple[str, str]:
