@@ -205,6 +205,17 @@ MODELS = Dashboard(
                     "none",
                     "1 while the guard keeps it out, by reason.",
                 ),
+                Panel(
+                    "Scores in shadow",
+                    [
+                        Query(
+                            "sum by (le) (increase(fraud_shadow_score_distribution_bucket[$__rate_interval]))", "{{le}}"
+                        )
+                    ],
+                    "none",
+                    "What the challenger would have given; another shape than above: its thresholds differ as well.",
+                    "heatmap",
+                ),
             ],
         ),
     ],

@@ -83,6 +83,12 @@ STREAM = Dashboard(
                     "reqps",
                     "Payments whose category is outside the vocabulary.",
                 ),
+                Panel(
+                    "States in the job's memory",
+                    [rate("fraud_state_cache_hits_total", "there"), rate("fraud_state_cache_misses_total", "fetched")],
+                    "cps",
+                    "Fetched ones stay many after a start: more entities are active than the job holds.",
+                ),
             ],
         ),
         Row(

@@ -32,7 +32,7 @@ from tests import tiny_model
 from tests.integration.velocity_platform import body, payments, send
 from training import backfill, batch
 
-DEADLINE = 240.0
+DEADLINE = 300.0
 LIVE = 1_000
 DAYS = 24
 """How far back the payments go: beyond the time after which labels are due."""
