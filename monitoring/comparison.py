@@ -47,11 +47,19 @@ class Comparison:
 def compare(
     reference: Sides, current: Sides, *, partial: Collection[str] = (), rare: Collection[str] = ()
 ) -> Comparison:
-    """Decide on every column of either side. Left out are columns of one side only, instants and free text.
+    """Decide on every column of either side, and from which distance on it is drifted.
 
     A column with nulls is tested twice: its values, and its null share as `<name> is null`. In a column of `partial` a
     null says that the row is no part of its sample; one of `rare` is drifted from `RARE_FROM` on.
     """
+    result = beside(reference, current, partial=partial)
+    for name in [*result.numerical, *result.categorical]:
+        result.thresholds[name] = _threshold(result, name, name in rare)
+    return result
+
+
+def beside(reference: Sides, current: Sides, *, partial: Collection[str] = ()) -> Comparison:
+    """As `compare`, without the thresholds. Left out are columns of one side only, instants and free text."""
     result = Comparison()
     for column in dict.fromkeys([*reference, *current]):
         if column not in reference or column not in current:
@@ -65,8 +73,6 @@ def compare(
                 result.left_out[column] = f"no row on the {'reference' if before.empty else 'current'} side"
                 continue
         _decide(result, column, before, after)
-    for name in [*result.numerical, *result.categorical]:
-        result.thresholds[name] = _threshold(result, name, name in rare)
     return result
 
 
