@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -95,14 +96,11 @@ def every(current: Settings, period: Period) -> pd.DataFrame:
     if _in_table(current):
         from monitoring.decision_table import connect
 
-        columns: list[tuple[Any, ...]] = []
         with connect(current.postgres_url) as connection, connection.cursor("every") as cursor:
             cursor.itersize = PAGE
             cursor.execute(f"SELECT {_READ} FROM decisions WHERE {_WHERE}", _asked(current, period))  # noqa: S608
-            for row in cursor:
-                columns.append(tuple(row))
-        return _frame(columns)
-    return _frame([_row(one, paid) for one, paid in _logged(current, period)])
+            return _frame(cursor)
+    return _frame(_row(one, paid) for one, paid in _logged(current, period))
 
 
 def sampled(current: Settings, period: Period, service: str, rows: int) -> Sample:
@@ -206,8 +204,19 @@ def _stacked(vectors: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
 
 
-def _frame(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+def _frame(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    """Rows as columns, page by page; a text that comes again and again is held once."""
+    held: dict[Any, Any] = {}
+    given, pages = iter(rows), [_page([], held)]
+    while page := list(islice(given, PAGE)):
+        pages.append(_page(page, held))
+    return pd.concat(pages[1:] or pages, ignore_index=True)
+
+
+def _page(rows: list[tuple[Any, ...]], held: dict[Any, Any]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name in ("paid_at", "decided_at"):
         frame[name] = pd.to_datetime(frame[name], utc=True)
-    return frame
+    for name in ("card_id", "decision", "model_name", "model_version", "model_role", "degraded_cause", "service"):
+        frame[name] = [held.setdefault(value, value) for value in frame[name]]
+    return frame.astype({"control_group": bool, "amount": float, "score": float, "degraded_cause": object})

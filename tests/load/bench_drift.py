@@ -109,6 +109,7 @@ class Bench:
     def __init__(self, of: World, sizes: DriftSizes, note: Callable[[str], object]) -> None:
         self.world, self.sizes, self.note = of, sizes, note
         self.random = np.random.default_rng(11)
+        self._made: dict[tuple[int, int], Comparison] = {}
 
     @cached_property
     def judges(self) -> dict[str, Judge]:
@@ -147,19 +148,32 @@ class Bench:
 
         A threshold is that of another sample of the size: chance is simulated from the reference alone.
         """
-        for number in range(self.sizes.references):
-            reference = self.world.draw(self.sizes.reference, self.random)
-            whole = compare(reference, self.world.draw(size, self.random), rare=(DECISION, LABEL))
-            names = list(reference) if drift is None else PLANTED[drift].read
-            for _ in range(number, repeats, self.sizes.references):
-                part = beside(reference[names], self.world.draw(size, self.random, drift)[names])
-                part.thresholds = {
-                    name: limit
-                    for name, limit in whole.thresholds.items()
-                    if (name in part.numerical, name in part.categorical)
-                    == (name in whole.numerical, name in whole.categorical)
-                }
-                yield part
+        names = self._names if drift is None else PLANTED[drift].read
+        for repeat in range(repeats):
+            number = repeat % self.sizes.references
+            whole = self._whole(number, size)
+            part = beside(self.references[number][names], self.world.draw(size, self.random, drift)[names])
+            part.thresholds = {
+                name: limit
+                for name, limit in whole.thresholds.items()
+                if (name in part.numerical, name in part.categorical)
+                == (name in whole.numerical, name in whole.categorical)
+            }
+            yield part
+
+    @cached_property
+    def references(self) -> list[pd.DataFrame]:
+        return [self.world.draw(self.sizes.reference, self.random) for _ in range(self.sizes.references)]
+
+    @property
+    def _names(self) -> list[str]:
+        return [str(name) for name in self.references[0]]
+
+    def _whole(self, number: int, size: int) -> Comparison:
+        if (number, size) not in self._made:
+            current = self.world.draw(size, self.random)
+            self._made[number, size] = compare(self.references[number], current, rare=(DECISION, LABEL))
+        return self._made[number, size]
 
 
 def run(sizes: DriftSizes, note: Callable[[str], object]) -> dict[str, Any]:
