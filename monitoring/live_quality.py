@@ -42,7 +42,7 @@ class Figures:
 
     `precision` and `recall` are of being stopped (reviewed or declined; a control payment counts as declined), each
     with its 95 % interval over whole cards. `cost` is a day's, in the currency of the amounts. `stands_for` is how many
-    declines one control payment counts for, null without a control group; `uncovered` declines were above its cap.
+    declines one control payment counts for, null without a control group; to `uncovered` declines it says nothing.
     """
 
     payments: int
@@ -79,13 +79,13 @@ def periods(at: datetime, days: float) -> dict[Maturity, Period]:
 def figures(rows: pd.DataFrame, matrix: CostMatrix, days: float, cap: float) -> Figures:
     """The figures of decisions on payments of `days` days.
 
-    `rows` has `card_id`, `amount`, `score`, `decision`, `control_group`, and `is_fraud`, null where no label is known.
-    `cap` is the largest amount that the control group lets pass.
+    `rows` has `card_id`, `amount`, `score`, `decision`, `degraded_cause`, `control_group`, and `is_fraud`, null where
+    no label is known. `cap` is the largest amount that the control group lets pass; of degraded decisions it lets none.
     """
     labelled = rows["is_fraud"].notna().to_numpy()
     control = rows["control_group"].to_numpy(np.bool_)
     declined = (rows["decision"] == "decline").to_numpy()
-    covered = declined & (rows["amount"] <= cap).to_numpy()
+    covered = declined & ((rows["amount"] <= cap) & rows["degraded_cause"].isna()).to_numpy()
     stood_for = bool((control & labelled).any())
     stands_for = (control | covered).sum() / control.sum() if stood_for else None
     counted = labelled & ~declined if stood_for else labelled

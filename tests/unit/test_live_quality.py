@@ -29,6 +29,7 @@ def decisions(rows: int = 20_000, seed: int = 1, amounts: float = 50.0) -> pd.Da
             "amount": random.gamma(2.0, amounts / 2, rows),
             "score": score,
             "decision": np.select([score >= DECLINE, score >= REVIEW], ["decline", "review"], "approve"),
+            "degraded_cause": None,
             "control_group": False,
             "is_fraud": (random.random(rows) < score).astype(float),
         }
@@ -58,6 +59,7 @@ def test_figures_by_hand():
             "amount": [100.0] * 8,
             "score": [0.9, 0.8, 0.4, 0.35, 0.2, 0.1, 0.1, 0.05],
             "decision": ["decline", "decline", "review", "review", "approve", "approve", "approve", "approve"],
+            "degraded_cause": None,
             "control_group": False,
             "is_fraud": [1, 0, 1, 0, 1, 0, 0, np.nan],
         }
@@ -138,7 +140,10 @@ def test_the_estimate_is_not_biased_over_many_weeks():
 def test_above_the_cap_nothing_is_known_and_it_says_so():
     rows = decisions()
     cap = 60.0
-    seen = figures(as_seen(with_control(rows, 0.3, cap)), MATRIX, 7.0, cap)
+    control = with_control(rows, 0.3, cap)
+    seen = figures(as_seen(control), MATRIX, 7.0, cap)
+    degraded = control.assign(degraded_cause=np.where(control["control_group"], None, "stale_features"))
+    assert figures(degraded, MATRIX, 7.0, cap).stands_for == 1.0, "who was never to be let pass is not stood for"
     declined = rows["decision"] == "decline"
     assert seen.uncovered == (declined & (rows["amount"] > cap)).sum() > 0
     inside = rows[~declined | (rows["amount"] <= cap)]
