@@ -41,6 +41,8 @@ from training.models import CANDIDATES
 from training.offline import offline
 
 REPORT = ROOT / "reports" / "bench_drift.json"
+PARTS = ("planted", "same", "weeks")
+
 SEEN = 0.95
 """A drift is called seen with as many decisions as it is found with in this share of the repeats."""
 
@@ -56,10 +58,12 @@ class DriftSizes:
     repeats: int
     alarms: int
     references: int
+    trained: int
+    """Days whose rows are the reference of the later weeks."""
 
 
-REPORTED = DriftSizes(100_000, 100, 20_000, (500, 1_000, 2_000, 5_000, 10_000, 20_000), 50, 100, 5)
-QUICK = DriftSizes(4_000, 45, 1_500, (1_000,), 2, 2, 1)
+REPORTED = DriftSizes(100_000, 100, 20_000, (500, 1_000, 2_000, 5_000, 10_000, 20_000), 50, 100, 5, 28)
+QUICK = DriftSizes(4_000, 45, 1_500, (1_000,), 2, 2, 1, 7)
 
 Judge = Callable[[Comparison, str], bool]
 
@@ -73,7 +77,8 @@ def world(home: Path, sizes: DriftSizes) -> World:
     half = data.where(pd.Series(np.arange(len(data.rows)) < len(data.rows) // 2))
     model = CANDIDATES["xgboost"](data.columns).set_params(n_estimators=60, n_jobs=1)
     model.fit(half.vectors, half.rows["is_fraud"])
-    return World(pd.DataFrame(data.vectors, columns=list(data.columns)), data.rows["is_fraud"].to_numpy(), model)
+    days = ((data.rows["timestamp"] - begin) / timedelta(days=1)).to_numpy()
+    return World(pd.DataFrame(data.vectors, columns=list(data.columns)), data.rows["is_fraud"].to_numpy(), days, model)
 
 
 class Plain:
@@ -175,21 +180,43 @@ class Bench:
             self._made[number, size] = compare(self.references[number], current, rare=(DECISION, LABEL))
         return self._made[number, size]
 
+    def weeks(self) -> list[dict[str, Any]]:
+        """The world's own later weeks, nothing planted, against its first days and against the week before each."""
+        of, found = self.world, []
+        trained = of.between(0, self.sizes.trained, self.sizes.reference)
+        for day in range(self.sizes.trained, int(of.days.max()) - 5, 7):
+            week, before = (of.between(first, first + 7, self.sizes.reference) for first in (day, day - 7))
+            line: dict[str, Any] = {"from_day": day, "rows": len(week)}
+            for against, reference in (("training", trained), ("last_week", before)):
+                made = compare(reference, week, rare=(DECISION, LABEL))
+                line |= {"columns": len(made.thresholds)}
+                for name, judge in self.judges.items():
+                    line[f"{against}_{name}"] = [column for column in made.thresholds if judge(made, column)]
+            found.append(line)
+            self.note(f"week from day {day}: {line}")
+        return found
 
-def run(sizes: DriftSizes, note: Callable[[str], object]) -> dict[str, Any]:
-    """The whole report."""
+
+def run(sizes: DriftSizes, parts: Sequence[str], note: Callable[[str], object]) -> dict[str, Any]:
+    """The parts of the report."""
     began = time.perf_counter()
-    report: dict[str, Any] = {"machine": machine(), "versions": versions(), "alarms": ALARMS, "same": {}, "planted": {}}
+    report: dict[str, Any] = {"machine": machine(), "versions": versions(), "alarms": ALARMS}
     with TemporaryDirectory(prefix="tollgate-bench-") as home:
         of = world(Path(home), sizes)
         note(f"{len(of.vectors):,} vectors of {len(of.vectors.columns)} columns")
         bench = Bench(of, sizes, note)
-        for drift in PLANTED:
-            report["planted"][drift] = {str(size): bench.planted(drift, size) for size in sizes.samples}
-            note(f"{drift}: {report['planted'][drift]}")
-        for size in sizes.samples:
-            report["same"][str(size)] = bench.same(size)
-            note(f"same world, {size:,}: {report['same'][str(size)]}")
+        if "planted" in parts:
+            report["planted"] = {}
+            for drift in PLANTED:
+                report["planted"][drift] = {str(size): bench.planted(drift, size) for size in sizes.samples}
+                note(f"{drift}: {report['planted'][drift]}")
+        if "same" in parts:
+            report["same"] = {}
+            for size in sizes.samples:
+                report["same"][str(size)] = bench.same(size)
+                note(f"same world, {size:,}: {report['same'][str(size)]}")
+        if "weeks" in parts:
+            report["weeks"] = bench.weeks()
     report |= {"reference": sizes.reference, "repeats": sizes.repeats}
     report["date"] = datetime.now(UTC).isoformat(timespec="minutes")
     report["seconds"] = round(time.perf_counter() - began, 1)
@@ -218,6 +245,11 @@ def markdown(report: dict[str, Any]) -> str:
         for key, what in (("any_column", "reports with any column drifted"), ("columns_drifted", "columns drifted")):
             cells = " | ".join(f"{report['same'][str(size)][judge][key]:.1%}" for size in sizes)
             lines.append(f"| {title}: {what} | {cells} |")
+    lines += ["", f"| the world's own weeks, of {report['weeks'][0]['columns']} columns | drifted |", "|---|---:|"]
+    for against, title in (("training", "the first four weeks"), ("last_week", "the week before")):
+        for judge, by in (("calibrated", "calibrated"), ("evidently", "Evidently's own")):
+            counts = [str(len(week[f"{against}_{judge}"])) for week in report["weeks"]]
+            lines.append(f"| against {title}, {by} | {', '.join(counts)} |")
     return "\n".join(lines)
 
 
@@ -232,18 +264,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tests.load.bench_drift", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--quick", action="store_true", help="few payments, few repeats: does it run at all?")
+    parser.add_argument("--only", action="append", choices=PARTS, help="a part, put into the report that is there")
     parser.add_argument("--output", type=Path, help=f"the JSON file; default: {REPORT.relative_to(ROOT)}")
     parser.add_argument("--markdown", type=Path, metavar="JSON", help="print a report's tables for the docs, no more")
     given, console = parser.parse_args(arguments), Console(width=None if sys.stdout.isatty() else 120)
     if given.markdown:
         print(markdown(json.loads(given.markdown.read_text())))
         return 0
-    report = run(QUICK if given.quick else REPORTED, lambda text: console.print(f"  {text}", highlight=False))
-    report["command"] = shlex.join(["python", "-m", "tests.load.bench_drift", *(["--quick"] if given.quick else [])])
+    sizes, parts = QUICK if given.quick else REPORTED, given.only or PARTS
     output: Path = given.output or (REPORT.parent / "quick" / REPORT.name if given.quick else REPORT)
+    earlier = json.loads(output.read_text()) if given.only and output.exists() else {}
+    report = earlier | run(sizes, parts, lambda text: console.print(f"  {text}", highlight=False))
+    report["command"] = shlex.join(["python", "-m", "tests.load.bench_drift", *(["--quick"] if given.quick else [])])
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n")
-    print(markdown(report))
+    if all(part in report for part in PARTS):
+        print(markdown(report))
     console.print(f"Written to {output}")
     return 0
 

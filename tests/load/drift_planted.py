@@ -84,10 +84,14 @@ PLANTED = {
 
 @dataclass(frozen=True)
 class World:
-    """Payments as a model sees them: vectors (float32, null as NaN), whether they were fraud, and the model."""
+    """Payments as a model sees them, in time order: vectors (float32, null as NaN), whether they were fraud, the model.
+
+    `days` is each payment's time, in days since the first.
+    """
 
     vectors: pd.DataFrame
     fraud: npt.NDArray[np.int8]
+    days: npt.NDArray[np.float64]
     model: Any
 
     def draw(self, rows: int, random: Random, drift: str | None = None) -> pd.DataFrame:
@@ -99,10 +103,19 @@ class World:
         drawn = self.vectors.iloc[places].reset_index(drop=True)
         if planted is not None:
             planted.change(drawn, random)
-        scores = self.scores_of(drawn)
+        return self._decided(drawn, places)
+
+    def between(self, first: float, last: float, rows: int) -> pd.DataFrame:
+        """At most `rows` payments of the days [first, last), evenly spread, with scores, decisions and labels."""
+        inside = np.flatnonzero((self.days >= first) & (self.days < last))
+        places = inside[np.unique(np.linspace(0, len(inside) - 1, min(rows, len(inside))).round().astype(int))]
+        return self._decided(self.vectors.iloc[places].reset_index(drop=True), places)
+
+    def _decided(self, vectors: pd.DataFrame, places: npt.NDArray[np.intp]) -> pd.DataFrame:
+        scores = self.scores_of(vectors)
         review, decline = self.cuts
         decisions = np.select([scores >= decline, scores >= review], ["decline", "review"], "approve")
-        return drawn.assign(**{SCORE: scores, DECISION: decisions, LABEL: self.fraud[places]})
+        return vectors.assign(**{SCORE: scores, DECISION: decisions, LABEL: self.fraud[places]})
 
     def scores_of(self, vectors: pd.DataFrame) -> npt.NDArray[np.float64]:
         """The model's fraud probabilities."""

@@ -24,6 +24,9 @@ def test_drifts_are_planted_judged_and_reported(tmp_path: Path, capsys: pytest.C
         same = report["same"][size]["calibrated"]
         assert (same["reports"], same["data_set"]) == (bench_drift.QUICK.alarms, 0.0)
         assert same["columns"] > 60
+    (week,) = report["weeks"]
+    assert (week["from_day"], week["rows"] > 300) == (bench_drift.QUICK.trained, True)
+    assert len(week["last_week_calibrated"]) < week["columns"] / 2
     capsys.readouterr()
     assert bench_drift.main(["--markdown", str(output)]) == 0
     told = capsys.readouterr().out
