@@ -42,6 +42,14 @@ class Comparison:
     categorical: list[str] = field(default_factory=list)
     thresholds: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    scales: dict[str, Scale] = field(default_factory=dict)
+    """Those of the references of numbers, as far as they were needed."""
+
+    def scale(self, name: str) -> Scale:
+        """The normal scores of a numerical column's reference."""
+        if name not in self.scales:
+            self.scales[name] = Scale.of(self.reference[name].dropna().to_numpy())
+        return self.scales[name]
 
 
 def compare(
@@ -80,7 +88,7 @@ def distance(made: Comparison, name: str) -> float:
     """How far the current side of a column is from its reference: normal scores for numbers, else Jensen-Shannon."""
     before, after = made.reference[name].dropna(), made.current[name].dropna()
     if name in made.numerical:
-        return Scale.of(before.to_numpy()).distance(after.to_numpy())
+        return made.scale(name).distance(after.to_numpy())
     shares = pd.concat([side.value_counts(normalize=True) for side in (before, after)], axis=1).fillna(0.0)
     return share_distance(shares.iloc[:, 0], shares.iloc[:, 1])
 
@@ -120,7 +128,9 @@ def _as_text(values: pd.Series) -> pd.Series:
     def text(value: Any) -> str:
         return f"{value:g}" if isinstance(value, float) else str(value)
 
-    return values.astype("object").map(text, na_action="ignore")
+    codes, found = pd.factorize(values)  # few values, many rows; a null has the code -1
+    names = np.array([*(text(value) for value in found.tolist()), None], dtype=object)
+    return pd.Series(names[codes], values.index, dtype=object)
 
 
 def _threshold(made: Comparison, name: str, rare: bool) -> float:
@@ -128,7 +138,7 @@ def _threshold(made: Comparison, name: str, rare: bool) -> float:
     before, after = made.reference[name].dropna(), made.current[name].dropna()
     alarms = ALARMS / (len(made.numerical) + len(made.categorical))
     if name in made.numerical:
-        return max(NUMERICAL_FROM, numeric_noise(Scale.of(before.to_numpy()), len(before), len(after), alarms))
+        return max(NUMERICAL_FROM, numeric_noise(made.scale(name), len(before), len(after), alarms))
     counts = before.value_counts()
     new = after[~after.isin(counts.index)].nunique()
     seen = np.append(counts.to_numpy(np.float64), np.zeros(new)) + 0.5  # what is only seen now was possible before
