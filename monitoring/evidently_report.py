@@ -25,7 +25,7 @@ METHOD = "normal_scores"
 
 PROJECT = "tollgate"
 
-KEPT = 60
+KEPT = 30
 """Runs of a project that stay in the workspace; older ones are removed."""
 
 
