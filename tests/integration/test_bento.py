@@ -74,8 +74,9 @@ def test_it_holds_the_service_and_nothing_else(bento: Path):
     assert "feature_repo/.feastignore" in packed
     kept = {path for path in packed if path.startswith("monitoring/")}
     modules = (
-        "__init__", "controls", "decision_claim", "decision_finder", "decision_log", "decision_message", "declaration",
-        "feedback_log", "metrics", "privacy", "shadow_log",
+        "__init__", "catalogue_jobs", "catalogue_models", "catalogue_quality", "catalogue_service", "catalogue_stream",
+        "control_group", "controls", "decision_claim", "decision_finder", "decision_log", "decision_message",
+        "declaration", "exposition", "feedback_log", "metrics", "otlp", "privacy", "shadow_log", "tracing",
     )  # fmt: skip
     assert kept == {f"monitoring/{module}.py" for module in modules}
 
