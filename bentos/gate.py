@@ -124,7 +124,7 @@ class Gate:
     async def close(self) -> None:
         """Finish what is under way."""
         await self._batcher.drain()
-        self._tally.count()
+        self._tally.close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
         self._online.close()

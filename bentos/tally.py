@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bentos.features import is_unknown_category
 from bentos.scoring import Scored
@@ -16,8 +17,11 @@ from feature_repo.settings import settings
 from monitoring.declaration import observe_many
 from monitoring.metrics import metrics, record_amounts
 
-LATER = 0.05
+LATER = 0.2
 """Seconds after which decisions are counted; at a scrape the metrics may be that much behind."""
+
+NULLS_LATER = 1.0
+"""Seconds after which nulls are counted: a metric for each column, so that each time costs as much as 50 decisions."""
 
 MOST = 512
 """Decisions that are counted at once, whatever the time."""
@@ -30,6 +34,7 @@ class Tally:
         self._scored: list[Scored] = []
         self._latencies: list[float] = []
         self._later: asyncio.TimerHandle | None = None
+        self._nulls = _Nulls()
         self._on = settings().metrics
 
     def take(self, scored: Sequence[Scored], latencies: Sequence[float]) -> None:
@@ -52,6 +57,39 @@ class Tally:
         self._scored, self._latencies = [], []
         if scored:
             count(scored, latencies)
+            self._nulls.take(scored)
+
+    def close(self) -> None:
+        """Count what is left."""
+        self.count()
+        self._nulls.tell()
+
+
+class _Nulls:
+    """How often each column was null, told to its metrics once for many payments: there are as many as columns."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, ...], npt.NDArray[np.int64]] = {}
+        self._later: asyncio.TimerHandle | None = None
+
+    def take(self, scored: Sequence[Scored]) -> None:
+        """Note nulls. The fallback's vectors are left out: what it sees is never null by accident."""
+        for model in {id(one.model): one.model for one in scored if one.model.role != "fallback"}.values():
+            nulls = np.isnan(np.stack([one.vector for one in scored if one.model is model])).sum(axis=0)
+            columns = model.contract.columns
+            self._found[columns] = self._found.get(columns, 0) + nulls
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(NULLS_LATER, self.tell)
+
+    def tell(self) -> None:
+        """Count what was noted."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        found, self._found = self._found, {}
+        for columns, nulls in found.items():
+            for place in np.flatnonzero(nulls).tolist():
+                metrics.served_nulls.labels(feature=columns[place]).inc(int(nulls[place]))
 
 
 def count(scored: Sequence[Scored], latencies: Sequence[float]) -> None:
@@ -74,28 +112,14 @@ def count(scored: Sequence[Scored], latencies: Sequence[float]) -> None:
         observe_many(metrics.feature_age, np.array(ages, np.float64))
     for cause, number in Counter([one.degraded_cause for one in scored if one.degraded_cause is not None]).items():
         metrics.degraded_answers.labels(cause=cause).inc(number)
-    _count_nulls(scored)
     unknown = sum(is_unknown_category(one.asked) for one in scored)
     if unknown:
         metrics.unknown_categories.inc(unknown)
 
 
-def _count_nulls(scored: Sequence[Scored]) -> None:
-    """The fallback's vectors are left out: what it sees is never null by accident."""
-    for model in {id(one.model): one.model for one in scored if one.model.role != "fallback"}.values():
-        nulls = np.isnan(np.stack([one.vector for one in scored if one.model is model])).sum(axis=0)
-        for place in np.flatnonzero(nulls).tolist():
-            _nulls(model.contract.columns[place]).inc(int(nulls[place]))
-
-
 def _version(one: Scored) -> str:
     """The fallback is another model, and counts its versions from 1 like every model."""
     return "fallback" if one.model.role == "fallback" else one.model.version
-
-
-@cache
-def _nulls(column: str) -> Any:
-    return metrics.served_nulls.labels(feature=column)
 
 
 @cache
