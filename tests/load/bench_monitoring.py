@@ -33,6 +33,7 @@ from monitoring.supervision import free_ports
 from monitoring.targets import targets_file
 from tests.load import serving_measures as measures
 from tests.load.machine import machine, versions
+from tests.load.serving_offer import offer
 from tests.load.serving_rig import Rig, Served, environment, rig
 from tests.load.serving_sizes import QUICK, REPORTED, ServingSizes
 
@@ -71,19 +72,22 @@ def measured(on: Rig, size: Size, note: Callable[[str], None]) -> dict[str, Any]
                 if prometheus is not None:
                     scraped = scrapes(prometheus)
             found[arm].append(figures)
-            note(f"round {number + 1}, monitoring {arm}: {figures['rps']:,.0f}/s, P99 {figures['p99_ms']:.1f} ms")
+            said = f"{figures['rps']:,.0f}/s, P99 {figures['p99_ms']:.1f} ms, {figures['worker_us']:.0f} µs of CPU each"
+            note(f"round {number + 1}, monitoring {arm}: {said}")
             on.forget_decisions()
     return {"rounds": found, "scraped": scraped} | compared(found)
 
 
 def compared(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Each arm's median, the ratios of the rounds, their median and spread, and whether the goal is met."""
+    """Each arm's medians, the ratios of the rounds, their median and spread, and whether the goal is met."""
     ratios = [on["rps"] / off["rps"] for on, off in zip(found["on"], found["off"], strict=True)]
     return {
         "on_rps": round(median(one["rps"] for one in found["on"]), 1),
         "off_rps": round(median(one["rps"] for one in found["off"]), 1),
         "on_p99_ms": round(median(one["p99_ms"] for one in found["on"]), 3),
         "off_p99_ms": round(median(one["p99_ms"] for one in found["off"]), 3),
+        "on_worker_us": round(median(one["worker_us"] for one in found["on"]), 1),
+        "off_worker_us": round(median(one["worker_us"] for one in found["off"]), 1),
         "ratios": [round(ratio, 4) for ratio in ratios],
         "ratio": round(median(ratios), 4),
         "ratio_spread": [round(min(ratios), 4), round(max(ratios), 4)],
@@ -93,8 +97,19 @@ def compared(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _figures(served: Served, sizes: ServingSizes) -> dict[str, Any]:
+    """The closed loop's figures, and the CPU time of the service's workers for each request in `worker_us`.
+
+    The latter tells what monitoring costs the service itself, also where others keep the machine busy.
+    """
     load = replace(served.load, connections=sizes.connections)
-    return measures.maximum(load, sizes, sizes.maximum_seconds)
+    rate = measures.maximum(load, sizes, sizes.warm_seconds)["offered_rps"]
+    before = _cpu_seconds(served)
+    found = offer(replace(load, seconds=sizes.maximum_seconds, most=rate * measures.ROOM)).figures()
+    return found | {"worker_us": round((_cpu_seconds(served) - before) / found["requests"] * 1e6, 1)}
+
+
+def _cpu_seconds(served: Served) -> float:
+    return sum(sum(each.cpu_times()[:2]) for each in served.processes)
 
 
 @contextmanager
@@ -180,7 +195,9 @@ def run(size: Size, output: Path) -> int:
     low, high = report["ratio_spread"]
     console.print(
         f"With monitoring {report['on_rps']:,.0f}/s, without {report['off_rps']:,.0f}/s: {report['ratio']:.1%} of it "
-        f"({low:.1%} to {high:.1%} over {size.rounds} rounds); goal {GOAL:.0%}: {'met' if report['met'] else 'missed'}"
+        f"({low:.1%} to {high:.1%} over {size.rounds} rounds); a worker's CPU for each request "
+        f"{report['on_worker_us']:.0f} and {report['off_worker_us']:.0f} µs; "
+        f"goal {GOAL:.0%}: {'met' if report['met'] else 'missed'}"
     )
     return 0
 
