@@ -1,4 +1,7 @@
-"""Every setting of the platform, read from `FRAUD_*` environment variables.
+"""Every setting of the platform, read from `FRAUD_*` environment variables, and secrets from files too.
+
+FRAUD_SECRETS names a folder in which a file `fraud_redis_url` stands for FRAUD_REDIS_URL, and so on: what a cluster
+mounts is then in no environment. A variable wins over a file.
 
 What differs between a laptop and a cluster is here; what changes the model's meaning is code
 (`feature_repo.definitions`, `feature_repo.schema`).
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import lru_cache
+from os import environ
 from pathlib import Path
 from typing import Literal
 
@@ -173,5 +177,8 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The process's settings, read once."""
-    return Settings()
+    """The process's settings, read once. Raises `NotADirectoryError` if FRAUD_SECRETS names no folder."""
+    folder = environ.get("FRAUD_SECRETS")
+    if folder is not None and not Path(folder).is_dir():
+        raise NotADirectoryError(f"FRAUD_SECRETS is {folder!r}: no such folder; mount the secrets there, or unset it.")
+    return Settings(_secrets_dir=folder)  # type: ignore[call-arg] # a keyword of BaseSettings that types do not show
