@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo train test test-ops parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow rebuild-online data lock clean
+.PHONY: help setup demo train test test-ops test-deploy parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -83,6 +83,16 @@ status: $(READY) ## What `make up` left running
 
 mlflow: $(READY) ## Look at the models of the last demo (make down FRAUD_HOME=.tollgate/demo ends it)
 	@FRAUD_HOME=.tollgate/demo $(BIN)/python -m monitoring.processes up mlflow
+
+secrets: $(READY) ## Draw the passwords of docker-compose and k8s/overlays/local into .tollgate/secrets
+	@$(BIN)/python -m k8s.draw_secrets
+
+images: $(READY) ## Build the five container images (VERSION=0.1.0; needs Docker)
+	@k8s/images/build.sh $(or $(VERSION),0.1.0)
+
+test-deploy: $(READY) ## Images, compose, Kubernetes manifests and workflows, judged by the tools that read them
+	@.ci/deploy-tools >/dev/null
+	@$(BIN)/python -m pytest tests/deploy
 
 rebuild-online: $(READY) ## Make the online store anew from history
 	@$(BIN)/python -m stream_jobs.rebuild
