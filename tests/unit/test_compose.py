@@ -154,7 +154,8 @@ def test_what_is_waited_for_can_come_about():
 
 
 def test_every_file_it_mounts_or_builds_from_is_there():
-    mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())]
+    plain = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", json.dumps(SERVICES))
+    mounted = [volume.split(":")[0] for service in json.loads(plain).values() for volume in service.get("volumes", ())]
     files = [ROOT / path for path in mounted if path.startswith("./") and path != "./data"]
     files += [ROOT / service["build"]["dockerfile"] for service in SERVICES.values() if "build" in service]
     assert len(files) > 8
@@ -179,7 +180,7 @@ def test_prometheus_is_told_where_each_part_tells_its_metrics():
     ports = {"service": Settings.model_fields["port"].default} | {
         part: Settings.model_fields[field].default for part, field in targets.METRICS_PORTS.items()
     }
-    assert found == {f"tollgate-{part}": [f"{part}:{ports[part]}"] for part in parts}
+    assert found == {part: [f"{part}:{ports[part]}"] for part in parts}
 
 
 def test_health_is_asked_where_the_code_answers():
@@ -198,3 +199,12 @@ def test_health_is_asked_where_the_code_answers():
         "feedback": (fields["feedback_metrics_port"].default, "/metrics"),
         "monitor": (fields["monitor_port"].default, "/livez"),
     }
+
+
+def test_prometheus_in_compose_is_the_local_one_at_other_addresses():
+    ours = yaml.safe_load((ROOT / "k8s" / "compose" / "prometheus.yml").read_text())
+    local = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
+    assert ours["alerting"]["alertmanagers"] == [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]
+    for each in (ours, local):
+        del each["alerting"]["alertmanagers"], each["global"]["external_labels"]
+    assert ours == local
