@@ -52,7 +52,9 @@ def test_every_object_has_its_schema_strictly(overlay: str, tmp_path: Path):
     assert bool(of_operators) == (overlay == "prod")
 
 
-@pytest.mark.parametrize(("place", "wrong"), [("replicas: 3", "replicas: three"), ("serviceName:", "serviceNam:")])
+@pytest.mark.parametrize(
+    ("place", "wrong"), [("minReplicas: 3", "minReplicas: three"), ("serviceName:", "serviceNam:")]
+)
 def test_a_wrong_object_of_kubernetes_is_found(place: str, wrong: str, tmp_path: Path):
     path = tmp_path / "wrong.yaml"
     assert place in rendered("prod-blue")
