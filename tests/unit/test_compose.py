@@ -166,10 +166,11 @@ def test_every_file_it_mounts_or_builds_from_is_there():
 
 def test_every_module_that_is_run_exists():
     run = re.findall(r"python -m ([\w.]+)", " ".join(words(service) for service in SERVICES.values()))
+    run += re.findall(r"from (training\.\w+) import", " ".join(words(service) for service in SERVICES.values()))
     run += [
         word for service in SERVICES.values() for word in shlex.split(words(service)) if word.startswith("stream_jobs.")
     ]
-    assert {"stream_jobs.velocity", "stream_jobs.history", "training.train", "monitoring.monitor"} <= set(run)
+    assert {"stream_jobs.velocity", "stream_jobs.history", "training.prepare", "monitoring.monitor"} <= set(run)
     assert [module for module in run if importlib.util.find_spec(module.rstrip(";")) is None] == []
 
 

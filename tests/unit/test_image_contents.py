@@ -19,12 +19,31 @@ from k8s.image_contents import IMAGES, LEFT_OUT, Image, libraries, size
 OURS = ("feature_repo", "monitoring", "stream_jobs", "training", "bentos")
 COMMANDS = {
     "service": ["bentos.service", "bentos.kafka_log"],
-    "stream": ["stream_jobs.velocity", "stream_jobs.history", "stream_jobs.decisions", "stream_jobs.feedback",
-               "stream_jobs.topics", "feature_repo.postgres_tables"],
-    "batch": ["training.backfill", "training.train", "training.batch", "training.retrain", "training.skew_audit",
-              "training.promote", "training.promote_command", "stream_jobs.rebuild", "monitoring.monitor",
-              "monitoring.drift_job", "monitoring.quality_job", "monitoring.traffic", "feature_repo.postgres_tables"],
-}  # fmt: skip
+    "stream": [
+        "stream_jobs.velocity",
+        "stream_jobs.history",
+        "stream_jobs.decisions",
+        "stream_jobs.feedback",
+        "stream_jobs.topics",
+        "feature_repo.postgres_tables",
+    ],
+    "batch": [
+        "training.prepare",
+        "training.backfill",
+        "training.train",
+        "training.batch",
+        "training.retrain",
+        "training.skew_audit",
+        "training.promote",
+        "training.promote_command",
+        "stream_jobs.rebuild",
+        "monitoring.monitor",
+        "monitoring.drift_job",
+        "monitoring.quality_job",
+        "monitoring.traffic",
+        "feature_repo.postgres_tables",
+    ],
+}
 ELSEWHERE = {
     # The drivers of Postgres. The full profile has its Feast registry there, so that the service needs psycopg too:
     # what the group `serving` lacks (docs/deployment.md, "What is missing").
