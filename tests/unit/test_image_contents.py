@@ -45,9 +45,8 @@ COMMANDS = {
     ],
 }
 ELSEWHERE = {
-    # The drivers of Postgres. The full profile has its Feast registry there, so that the service needs psycopg too:
-    # what the group `serving` lacks (docs/deployment.md, "What is missing").
-    "service": {"psycopg", "adbc_driver_manager", "adbc_driver_postgresql"},
+    # The offline store's driver: history is never read by the service.
+    "service": {"adbc_driver_manager", "adbc_driver_postgresql"},
     "stream": set[str](),
     "batch": set[str](),
 }
