@@ -20,6 +20,7 @@ from feature_repo import sources
 from feature_repo.schema import HISTORY_SCHEMA, LABEL_DELAY, LABEL_PUBLICATION, LABEL_SCHEMA
 from feature_repo.settings import Settings, settings
 from feature_repo.store import apply, feature_store
+from training import batch
 from training.datasets.catalogue import load_dataset
 from training.validate import require, validate
 
@@ -71,14 +72,14 @@ def unload(current: Settings, part: str) -> None:
 
 
 def main() -> None:
-    """Validate a data set and load all of it."""
+    """Validate a data set and load all of it, with the card profiles of every midnight within it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", help="handbook, sparkov, synthetic or a file; default: what FRAUD_DATA holds")
     arguments = parser.parse_args()
     current, console = settings(), Console()
     layout = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*layout, console=console, transient=True) as progress:
-        task = progress.add_task("reading", total=5)
+        task = progress.add_task("reading", total=6)
 
         def next_is(step: str) -> None:
             progress.update(task, description=step, advance=1)
@@ -90,6 +91,10 @@ def main() -> None:
         apply(current)
         next_is(f"writing {len(dataset.transactions):,} transactions and their labels")
         rows = load(dataset.transactions, current, dataset.name, lambda _: progress.advance(task))
+        next_is("publishing card profiles")
+        stamps = dataset.transactions["timestamp"]
+        first, end = (stamp.to_pydatetime() for stamp in (stamps.min().ceil("D"), stamps.max().ceil("D")))
+        batch.publish(current, batch.midnights(first, end), dataset.profiles, dataset.name)
     console.print(f"Loaded {rows:,} transactions of {dataset.name} into the offline store")
 
 

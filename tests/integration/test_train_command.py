@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from feature_repo.settings import Settings
+from feature_repo.settings import Settings, settings
 from monitoring.processes import at_free_ports
-from training import command
+from training import backfill, command
 from training.datasets import synthetic
 from training.history import UncoveredWindow, covers
 from training.split import Protocol
@@ -57,6 +57,25 @@ def test_from_nothing_and_then_again_with_the_same_metrics(tmp_path: Path, mlflo
     third, said = run(tmp_path, mlflow_server, "--tuned", str(tuned))
     assert third["models"][NAMES]["log_loss"] != first["models"][NAMES]["log_loss"]
     assert "Registered as version 2 of by-command: waits for its promotion" in said
+
+
+def test_what_backfill_has_loaded_is_enough_to_train_on(
+    tmp_path: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("FRAUD_HOME", str(tmp_path))
+    monkeypatch.setattr(backfill, "load_dataset", lambda name, folder: synthetic.load(ROWS, seed=7, days=75))
+    monkeypatch.setattr("sys.argv", ["backfill", "--dataset", "synthetic"])
+    settings.cache_clear()
+    try:
+        backfill.main()
+    finally:
+        settings.cache_clear()
+    assert f"Loaded {ROWS:,} transactions" in capsys.readouterr().out
+    current = Settings(home=tmp_path, mlflow_url=mlflow_server, model_name="after-backfill")
+    from_store = command.arguments(["--candidates", NAMES, "--train-start", "2024-02-10", "--train-days", "10"])
+    found = command.run(from_store, current, Console(file=StringIO(), width=110))
+    assert found["dataset"] == "history"
+    assert found["train_rows"] > 100
 
 
 def test_windows_that_the_data_do_not_cover_are_refused_with_those_that_fit(tmp_path: Path, mlflow_server: str):
