@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -89,6 +90,16 @@ def plain(name: str, columns: tuple[str, ...]) -> Any:
     return bare
 
 
+def peak_mb() -> float:
+    """The most memory (MB) that this process has had resident.
+
+    Linux hands a parent's peak on to what it starts as `ru_maxrss`; the kernel's own high-water mark is this process's.
+    """
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) / 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     """Fit once, and print what it took."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -106,8 +117,7 @@ def main() -> None:
     began = time.perf_counter()
     model.fit(vectors, fraud)
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak}))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,15 @@ def test_both_fits_are_measured_and_memory_is_that_of_a_whole_process():
     assert found["peak_mb"] > 50, "a process that has loaded scikit-learn"
 
 
+def test_the_peak_is_of_the_fit_s_own_process_and_not_of_who_started_it():
+    vectors, fraud = drawn(1)
+    own = measure("lightgbm", vectors, fraud, COLUMNS, repeats=1)["peak_mb"]
+    held = np.ones(int((own + 300) * 2**20) // 8)
+    beside = measure("lightgbm", vectors, fraud, COLUMNS, repeats=1)["peak_mb"]
+    assert held.nbytes / 2**20 > own + 200
+    assert beside < own + 100
+
+
 @pytest.mark.parametrize("name", CANDIDATES)
 def test_the_plain_call_has_the_candidate_s_parameters_and_nothing_of_ours(name: str):
     ours, theirs = classifier_of(CANDIDATES[name](COLUMNS)), classifier_of(plain(name, COLUMNS))
