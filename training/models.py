@@ -94,7 +94,7 @@ def _numbers_and_codes(columns: Columns) -> Steps:
     codes = Pipeline(
         [
             ("impute", SimpleImputer(strategy="constant", fill_value=-1.0, keep_empty_features=True)),
-            ("encode", OneHotEncoder(handle_unknown="ignore", sparse_output=False)),
+            ("encode", OneHotEncoder(handle_unknown="ignore", sparse_output=False, dtype=np.float32)),
         ]
     )
     numbers = Pipeline(
