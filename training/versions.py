@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ class Versions:
     """One registered model in the MLflow of the settings."""
 
     def __init__(self, current: Settings, name: str | None = None) -> None:
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         import mlflow
 
         self.name, self.url = name or current.model_name, current.mlflow_url
