@@ -6,15 +6,10 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import yaml
-from pydantic import ValidationError
-
-from feature_repo.contract import METADATA_KEY, ONNX_FILE, ONNX_INPUT, ONNX_OUTPUT, ContractMismatch, ModelContract
+from feature_repo.contract import ContractMismatch, ModelContract
 from feature_repo.settings import Settings
+from training.graphs import MLMODEL_FILE, BrokenVersion, Graph, Scores, Vectors, chosen
 
 
 class NoSuchVersion(LookupError):
@@ -30,28 +25,22 @@ class Registered:
     folder: Path
 
     @cached_property
+    def graph(self) -> Graph:
+        """Its files as promotion reads them."""
+        return Graph(self.name, self.version, self.folder)
+
+    @cached_property
     def contract(self) -> ModelContract:
         """What it promises; raises `NoSuchVersion`."""
         try:
-            document = yaml.safe_load((self.folder / "MLmodel").read_bytes())
-            return ModelContract.model_validate(document["metadata"][METADATA_KEY])
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError) as error:
-            raise NoSuchVersion(f"Model '{self.name}' version {self.version} holds no contract: {error}") from None
+            return self.graph.contract
+        except BrokenVersion as error:
+            raise NoSuchVersion(f"Model '{self.name}' version {self.version}: {error}") from None
 
-    @cached_property
-    def _session(self) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()  # as in the service: on more threads sums may come out otherwise
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        path = str(self.folder / ONNX_FILE)
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def score(self, vectors: npt.NDArray[np.float32], columns: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    def score(self, vectors: Vectors, columns: tuple[str, ...]) -> Scores:
         """Fraud probabilities of vectors over `columns`, of which the contract's are taken, in its order.
 
-        Raises `ContractMismatch` where one is not there, `ValueError` for a score that is no probability.
+        Raises `ContractMismatch` where one is not there, `ValueError` for a graph that fails or gives no probability.
         """
         missing = [name for name in self.contract.columns if name not in columns]
         if missing:
@@ -59,11 +48,7 @@ class Registered:
                 f"Model '{self.name}' version {self.version} takes {', '.join(missing)}, which feature service "
                 f"'{self.contract.feature_service}' of this code has no more; score it with the code of its time."
             )
-        if columns != self.contract.columns:
-            places = [columns.index(name) for name in self.contract.columns]
-            vectors = np.ascontiguousarray(vectors[:, places])
-        (given,) = self._session.run([ONNX_OUTPUT], {ONNX_INPUT: vectors})
-        scores = given[:, 1].astype(np.float64)
+        scores = self.graph.score(chosen(vectors, columns, self.contract.columns))
         if not ((scores >= 0) & (scores <= 1)).all():  # false for NaN
             raise ValueError(f"Model '{self.name}' version {self.version} gave a score outside 0 to 1, or NaN.")
         return scores
@@ -86,7 +71,7 @@ def fetch(current: Settings, name: str, version: str, folder: Path) -> Registere
             f"Model '{name}' version '{version}' cannot be had from {current.mlflow_url}: "
             f"{str(error).splitlines()[0]} Set FRAUD_MLFLOW_URL, --model and --version."
         ) from error
-    found = sorted(folder.rglob("MLmodel"))
+    found = sorted(folder.rglob(MLMODEL_FILE))
     if not found:
-        raise NoSuchVersion(f"Model '{name}' version {number}: there is no MLmodel among its files.")
+        raise NoSuchVersion(f"Model '{name}' version {number}: there is no {MLMODEL_FILE} among its files.")
     return Registered(name, number, found[0].parent)
