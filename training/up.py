@@ -15,6 +15,7 @@ from feature_repo.schema import FIELDS
 from feature_repo.settings import Settings, settings
 from monitoring.kafka_group import require_broker
 from monitoring.processes import down, up
+from training.first import told
 from training.prepare import EXPECTED, Steps, prepare
 from training.summary import curl
 
@@ -27,6 +28,8 @@ def _sample(current: Settings, dataset: str | None, steps: Steps) -> dict[str, A
         sample: dict[str, Any] = json.loads(ready.read_text())
         return sample
     prepared = prepare(current, lambda: up(current, ("redis", "mlflow")), dataset, steps)
+    made = f"{prepared.outcome.champion}, version {prepared.outcome.version}, {told(prepared.promoted)}"
+    steps.console.print(f"  {made}", markup=False)
     first = prepared.held_out.iloc[0]
     sample = {name: first[name] for name in FIELDS if first[name] is not None and first[name] == first[name]}
     sample["timestamp"] = first["timestamp"].isoformat()
