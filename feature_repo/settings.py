@@ -121,6 +121,27 @@ class Settings(BaseSettings):
     quality_every: timedelta | None = Field(default=timedelta(hours=1), description="Period of the live-quality job")
     skew_every: timedelta | None = Field(default=timedelta(hours=6), description="Period of the skew audit")
 
+    loop_every: timedelta | None = Field(
+        default=None, description="Period of `training.loop`, which rolls back and trains again by itself; null: never"
+    )
+    loop_promotes: bool = Field(
+        default=False, description="The loop makes champion what its rounds made and the gates passed; off: challenger"
+    )
+    loop_margin: float = Field(default=0.05, ge=0, description="How far below its promise a live figure may be")
+    loop_least_frauds: int = Field(
+        default=100, ge=1, description="Frauds from which a figure without an interval is believed"
+    )
+    loop_drift_share: float = Field(default=0.3, gt=0, le=1, description="Share of drifted columns that asks for it")
+    loop_stale_after: timedelta = Field(
+        default=timedelta(hours=6), description="Age from which a job's result is not acted on"
+    )
+    loop_probation: timedelta = Field(
+        default=timedelta(days=28), description="Time after its promotion in which a champion is rolled back"
+    )
+    loop_again: timedelta = Field(default=timedelta(days=7), description="Least time between two rounds of the loop")
+    loop_train_days: int = Field(default=28, ge=1, description="Days that a round of the loop trains on")
+    loop_test_days: int = Field(default=14, ge=1, description="Days that it tests on, a label delay later")
+
     traces_endpoint: str | None = Field(default=None, description="OTLP/HTTP collector, its base address; null: none")
     traces_share: float = Field(default=0.01, ge=0, le=1, description="Share traced of payments that say nothing of it")
 

@@ -41,6 +41,7 @@ JOBS = (
     Job("drift", _module("monitoring.drift_job"), "drift_every", ("evidently", "monitoring.drift_job")),
     Job("quality", _module("monitoring.quality_job"), "quality_every", ("monitoring.quality_job",)),
     Job("skew", _module("training.skew_audit"), "skew_every", ("training.skew_audit",)),
+    Job("loop", _module("training.loop"), "loop_every", ("training.loop",)),
 )
 
 

@@ -166,5 +166,6 @@ def _play(on: Stage, live: pd.DataFrame) -> None:
     on.until(lambda: on.values("sum(fraud_decisions_carried_total)") == [LIVE], "each decision is in the table")
     on.platform.start("monitor")
     ran = "count(fraud_job_last_success_timestamp_seconds)"
-    on.until(lambda: on.values(ran) == [len(JOBS)], "each job has succeeded")
+    scheduled = [job for job in JOBS if job.every(on.settings) is not None]
+    on.until(lambda: on.values(ran) == [len(scheduled)], "each job has succeeded")
     on.until(lambda: on.values("tollgate:high_risk:ratio1d"), "the rules are evaluated")
