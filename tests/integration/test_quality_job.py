@@ -31,7 +31,9 @@ WEEK = 700
 PROMISED = {"precision": 0.8, "recall": 0.7, "average_precision": 0.6, "auc_roc": 0.95, "ece": 0.002, "brier": 0.01}
 
 
-def week(begin: datetime, version: str, seed: int, card: str = "") -> tuple[list[LoggedDecision], pd.DataFrame]:
+def week(
+    begin: datetime, version: str, seed: int, card: str = "", model: str = "judged"
+) -> tuple[list[LoggedDecision], pd.DataFrame]:
     """Decisions of seven days on a score that is the true probability, and the labels of their payments."""
     random = np.random.default_rng(seed)
     scores = random.beta(0.15, 2.0, WEEK)
@@ -43,7 +45,7 @@ def week(begin: datetime, version: str, seed: int, card: str = "") -> tuple[list
         said = "decline" if score >= 0.6 else "review" if score >= 0.3 else "approve"
         one = made(
             place, transaction_id=name, timestamp=paid, fraud_probability=float(score), decision=said,
-            model_version=version, model_name="judged",
+            model_version=version, model_name=model,
         )  # fmt: skip
         request = json.loads(one.request) | {"card_id": card or f"card-{seed}-{place}"}
         answer = json.loads(one.answer) | {"timestamp": paid.isoformat()}
