@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo train test test-ops test-deploy parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
+.PHONY: help setup demo closed-loop train test test-ops test-deploy parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: $(READY) ## Every test, against real servers
 
 test-ops: $(READY) ## Alerts, dashboards, status page: needs Prometheus and Alertmanager (.ci/ops-tools)
 	@$(BIN)/python -m pytest tests/ops
+
+closed-loop: $(READY) ## Weeks in minutes: a planted drift to its alert, retraining, promotion (WEEKS="--weeks 12 [--worse]")
+	@$(BIN)/python -m training.replayed_weeks $(WEEKS)
 
 train: $(READY) ## A champion from any data set and window: TRAIN="--dataset NAME_OR_FILE --train-start DATE ..."
 	@$(BIN)/python -m training.train $(TRAIN)
