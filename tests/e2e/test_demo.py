@@ -251,7 +251,7 @@ def test_data_that_cannot_be_had_are_unfit(dataset: str, rows: int, message: str
 
 
 def test_a_history_that_is_too_short_is_unfit(tmp_path: Path):
-    rows = load(3_000, days=60).transactions
+    rows = load(9_000, days=60).transactions
     brief = rows[rows["timestamp"] < rows["timestamp"].min().floor("D") + pd.Timedelta(days=15)]
     brief.to_parquet(tmp_path / "brief.parquet")
     with pytest.raises(UnfitData, match=r"Data set 'brief' spans 15 days; training with a 7-day label delay"):

@@ -24,7 +24,7 @@ from training.generate import generate
 from training.split import HANDBOOK
 
 MODELS = ("logistic_regression",)
-TINY = replace(QUICK, models=MODELS, rows=6_000, days=60)
+TINY = replace(QUICK, models=MODELS)
 
 
 def test_the_models_are_compared_and_reported(
