@@ -167,6 +167,8 @@ def jobs(found: Mapping[str, dict[str, Any]], now: float) -> str:
 
 def _job(name: str, job: dict[str, Any], now: float) -> str:
     level, went = {None: ("", "not run yet"), 0.0: (GOOD, "well"), 1.0: (BAD, "failed")}[job["failed"]]
+    if job["period"] is None and job["failed"] is None:
+        went = "off"
     if job["absent"]:
         level, went = WARN, "not installed"
     every = DASH if job["period"] is None else _span(job["period"])
