@@ -19,23 +19,23 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/l
 
 # --- builders: no compiler, no index settings and no cache of theirs reaches an image --------------------------------
 FROM base AS builder
-ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
+ENV UV_CACHE_DIR=/var/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 RUN pip install --no-cache-dir --disable-pip-version-check uv==0.13.9 && uv venv /opt/tollgate
 WORKDIR /build
 COPY pyproject.toml requirements.lock k8s/images/overrides.txt ./
 
 FROM builder AS stream-libraries
-RUN --mount=type=cache,target=/root/.cache/uv uv pip install --python /opt/tollgate --constraints requirements.lock \
+RUN --mount=type=cache,target=/var/cache/uv uv pip install --python /opt/tollgate --constraints requirements.lock \
     --overrides overrides.txt -r pyproject.toml --extra streaming --extra full
 
 FROM builder AS batch-libraries
-RUN --mount=type=cache,target=/root/.cache/uv uv pip install --python /opt/tollgate --constraints requirements.lock \
+RUN --mount=type=cache,target=/var/cache/uv uv pip install --python /opt/tollgate --constraints requirements.lock \
     --overrides overrides.txt -r pyproject.toml --extra streaming --extra full --extra embedded --extra training \
     --extra monitoring
 
 FROM builder AS mlflow-libraries
 COPY k8s/images/mlflow-requirements.txt ./
-RUN --mount=type=cache,target=/root/.cache/uv uv pip install --python /opt/tollgate --constraints requirements.lock \
+RUN --mount=type=cache,target=/var/cache/uv uv pip install --python /opt/tollgate --constraints requirements.lock \
     -r mlflow-requirements.txt
 
 FROM builder AS code
@@ -85,8 +85,8 @@ CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1"
 FROM batch AS workflows
 USER 0
 ARG AIRFLOW=3.1.0
-RUN --mount=type=cache,target=/root/.cache/uv pip install --no-cache-dir --disable-pip-version-check uv==0.13.9 \
- && uv venv /opt/airflow && UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy uv pip install --python /opt/airflow \
+RUN --mount=type=cache,target=/var/cache/uv pip install --no-cache-dir --disable-pip-version-check uv==0.13.9 \
+ && uv venv /opt/airflow && UV_CACHE_DIR=/var/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy uv pip install --python /opt/airflow \
     "apache-airflow[postgres]==${AIRFLOW}" \
     --constraints "https://raw.githubusercontent.com/apache/airflow/constraints-${AIRFLOW}/constraints-3.11.txt" \
  && pip uninstall --yes uv
