@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -23,21 +22,19 @@ from uuid import uuid4
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 
-from feature_repo.schema import HISTORY_SCHEMA, LABEL_PUBLICATION
+from feature_repo.schema import LABEL_PUBLICATION
 from feature_repo.settings import ROOT, Settings, settings
 from feature_repo.vector import FEATURE_SERVICE
 from monitoring.decision_log import LoggedDecision, read_decisions
 from monitoring.kafka_group import require_broker
-from monitoring.parts import environment
 from monitoring.processes import Platform, at_free_ports, ending_on_sigterm
 from monitoring.skew import Skew, audit
 from training import batch, summary
 from training.datasets.synthetic import ROWS
 from training.prepare import EXPECTED, Prepared, Steps, prepare
+from training.replaying import ReplayFailed, environ, replay
 
 REPLAYED = 5_000
 
@@ -49,43 +46,26 @@ class DemoFailed(RuntimeError):
     """A process of the demo ended before its work was done."""
 
 
-def replay(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> list[dict[str, Any]]:
-    """Score the first held-out payments over HTTP, each before it enters the stream; returns their answers.
+def replayed(platform: Platform, prepared: Prepared, count: int, steps: Steps) -> list[dict[str, Any]]:
+    """Replay the first held-out payments; returns their answers.
 
     The hourly batch runs when its hour comes in the replay, as it would in life.
     """
-    current = platform.settings
-    payments = current.home / "replay.parquet"
-    answers = current.home / "answers.jsonl"
-    rows = prepared.held_out.head(count)[HISTORY_SCHEMA.names]
-    pq.write_table(pa.Table.from_pandas(rows, schema=HISTORY_SCHEMA, preserve_index=False), payments)
-    hour = str(LABEL_PUBLICATION.total_seconds())
-    address = f"http://{current.host}:{current.port}"
+    rows = prepared.held_out.head(count)
     # Hours without a payment are not announced; what was due in them goes online with the next that is.
-    online = rows["timestamp"].iloc[0].floor(LABEL_PUBLICATION).to_pydatetime()
-    if online > prepared.protocol.test_start:
-        batch.run(current, prepared.store, prepared.protocol.test_start, online, prepared.dataset.profiles)
-    command = [sys.executable, "-m", "stream_jobs.replay", str(payments), str(answers), "--service", address]
-    with (
-        steps.step(f"replay {len(rows):,} payments", bar=False),
-        subprocess.Popen(  # noqa: S603 — our own module
-            [*command, "--step", hour], env=environ(current), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                due = datetime.fromisoformat(json.loads(line)["due"])
-                batch.run(current, prepared.store, online, due, prepared.dataset.profiles)
-                online = due
-                process.stdin.write("\n")
-                process.stdin.flush()
-        except BaseException:
-            process.kill()
-            raise
-        if process.wait():
-            raise DemoFailed(f"The replay ended with code {process.returncode}; see {platform.log('stream')}.")
+    online = prepared.protocol.test_start
+
+    def publish(due: datetime) -> None:
+        nonlocal online
+        batch.run(platform.settings, prepared.store, online, due, prepared.dataset.profiles)
+        online = due
+
+    first = rows["timestamp"].iloc[0].floor(LABEL_PUBLICATION).to_pydatetime()
+    if first > online:
+        publish(first)
+    online = first
+    with steps.step(f"replay {len(rows):,} payments", bar=False):
+        answers = replay(platform, rows, LABEL_PUBLICATION, publish)
     return [json.loads(line) for line in answers.read_text().splitlines()]
 
 
@@ -103,11 +83,6 @@ def own_topics(current: Settings) -> Iterator[Settings]:
     finally:
         command = [sys.executable, "-m", "stream_jobs.topics", "--delete"]
         subprocess.run(command, env=environ(ours), capture_output=True)  # noqa: S603 — our own module
-
-
-def environ(current: Settings) -> dict[str, str]:
-    """The environment of a child process with these settings."""
-    return {**os.environ, **environment(current)}
 
 
 def drift(current: Settings, prepared: Prepared, decisions: list[LoggedDecision], out: Path) -> dict[str, Any]:
@@ -171,7 +146,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         prepared = prepare(platform.settings, stores, arguments.dataset, steps, arguments.rows)
         with steps.step("start the service and the stream job"):
             platform.start("stream", "service")
-        answers = replay(platform, prepared, arguments.replay, steps)
+        answers = replayed(platform, prepared, arguments.replay, steps)
         current = platform.settings
         with steps.step("recompute every served vector"):
             decisions = list(read_decisions(current.redis_url, current.decisions_stream))
@@ -203,7 +178,7 @@ def main() -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
         code = run(arguments, console)
-    except (*EXPECTED, DemoFailed) as error:
+    except (*EXPECTED, DemoFailed, ReplayFailed) as error:
         print(f"\n{error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -198,7 +197,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--at", type=instant, help="the instant it is, ISO 8601 with an offset; default: now")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and why")
     given = parser.parse_args(arguments)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         found = run(settings(), given.at or datetime.now(UTC), dry_run=given.dry_run)
     except Busy as error:

@@ -29,9 +29,8 @@ COLOURS = {"pass": "green", "block": "red", "missing": "yellow", "untried": "dim
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the commands; returns the exit code."""
     given = _parser().parse_args(arguments)
-    # A registry that is away is told within seconds, where MLflow's own patience is minutes; and no bars in a report.
+    # A registry that is away is told within seconds, where MLflow's own patience is minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     try:
         code: int = given.run(settings(), given, console)

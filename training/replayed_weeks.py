@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +23,6 @@ from typing import Any
 import httpx
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from feature_repo import sources
@@ -35,12 +32,13 @@ from feature_repo.store import apply
 from monitoring import drift_job, quality_job
 from monitoring.processes import Platform, at_free_ports, ending_on_sigterm
 from training import backfill, batch, loop
-from training.demo import PATIENCE, environ
+from training.demo import PATIENCE
 from training.prepare import ALL_VIEWS, EXPECTED, Steps
 from training.registry import CHAMPION
 from training.replayed_picture import picture
 from training.replayed_versions import first_champion, leaky_champion
 from training.replayed_world import TEST_DAYS, TRAIN_DAYS, World, world
+from training.replaying import ReplayFailed, replay
 from training.versions import Versions
 
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
@@ -52,10 +50,6 @@ FOLLOWED_WITHIN = 120.0
 
 MARGIN, LEAST_FRAUDS = 0.1, 300
 """Weeks of so few payments are noisy: average precision, which has no interval, would need many weeks' frauds."""
-
-
-class ReplayFailed(RuntimeError):
-    """A part of the replay ended before its work was done."""
 
 
 @dataclass
@@ -106,29 +100,8 @@ class Replayed:
 
     def live(self) -> None:
         """Replay every live payment, with all that is due at the midnights between."""
-        current, payments = self.settings, self.world.dataset.transactions
-        rows = payments[payments["timestamp"] >= self.world.live][HISTORY_SCHEMA.names]
-        files = current.home / "replay.parquet", current.home / "answers.jsonl"
-        pq.write_table(pa.Table.from_pandas(rows, schema=HISTORY_SCHEMA, preserve_index=False), files[0])
-        command = [sys.executable, "-m", "stream_jobs.replay", *map(str, files), "--service", self._service()]
-        with subprocess.Popen(  # noqa: S603 - our own module
-            [*command, "--step", str(DAY.total_seconds())],
-            env=environ(current), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        ) as process:  # fmt: skip
-            if process.stdin is None or process.stdout is None:
-                raise ReplayFailed("The replay has no pipes.")
-            try:
-                for line in process.stdout:
-                    self.midnight(datetime.fromisoformat(json.loads(line)["due"]))
-                    process.stdin.write("\n")
-                    process.stdin.flush()
-            except BaseException:
-                process.kill()
-                raise
-            if process.wait():
-                raise ReplayFailed(
-                    f"The replay ended with code {process.returncode}; see {self.platform.log('stream')}."
-                )
+        payments = self.world.dataset.transactions
+        replay(self.platform, payments[payments["timestamp"] >= self.world.live], DAY, self.midnight, quiet=True)
         self.midnight(self.world.end)
 
     def midnight(self, now: datetime) -> None:
@@ -252,7 +225,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worse", action="store_true", help="no drift: a version that is worse live than promised")
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "closed-loop", help="folder of the picture")
     asked, console = parser.parse_args(arguments), Console(highlight=False, soft_wrap=True)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         told = run(asked, console)
     except (*EXPECTED, ReplayFailed, ValueError, LookupError) as error:
