@@ -7,7 +7,7 @@ from training.promote import Conditions, Outcome, first_champion_or_challenge
 from training.train import Round
 from training.verdicts import Verdict
 from training.versions import utc_now
-from training.window import of_data
+from training.window import of_test_days
 
 NOBODY_ELSE = "The platform is made from nothing: without this version payments would be scored by the request alone."
 
@@ -18,8 +18,7 @@ def introduce(current: Settings, made: Round, features: Settings | None = None, 
     With `needed` a first version becomes champion whatever blocks it, on record as overridden with the reason; what the
     service itself would refuse cannot be overridden. `features` as in `train.run`. Raises as `promote.promote` does.
     """
-    protocol = made.protocol
-    seen = of_data(made.test, protocol.test_start, protocol.test_end, utc_now())
+    seen = of_test_days(made.test, made.protocol, utc_now())
     reason = NOBODY_ELSE if needed else ""
     conditions = Conditions(window=seen, features=features, override=needed, reason=reason)
     return first_champion_or_challenge(current, made.version, conditions)
@@ -31,5 +30,5 @@ def told(outcome: Outcome) -> str:
     action = "waits for its promotion" if outcome.event is None else outcome.event.action
     if verdict.passed:
         return f"{action}: {len(verdict.gates)} of {len(verdict.gates)} gates passed"
-    held = "; ".join(f"{gate.name}: {gate.evidence}" for gate in verdict.gates if gate.word in ("block", "missing"))
+    held = "; ".join(f"{gate.name}: {gate.evidence}" for gate in verdict.held_by)
     return f"{action}, {verdict} ({held})"

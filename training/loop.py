@@ -32,7 +32,7 @@ from training.round_steps import Round
 from training.split import Protocol
 from training.validate import DataQualityError
 from training.versions import RegistryFailed, Versions
-from training.window import of_data
+from training.window import of_test_days
 
 JOB = "loop"
 DELAY_DAYS = LABEL_DELAY.days
@@ -163,8 +163,7 @@ def seat(current: Settings, seen: Seen, told: Told) -> Did:
         raise Refused("There is no round whose version could be promoted.")
     protocol = Protocol(last.train_start, last.train_days, DELAY_DAYS, last.test_days)
     this = Round(current, protocol, Marks(current.home / "retraining", last.round), Registry(current), told)
-    data = this.data()
-    window = of_data(data.where(protocol.test(data.rows)), protocol.test_start, protocol.test_end, seen.at)
+    window = of_test_days(this.tested(), protocol, seen.at)
     reason = f"round {last.round} of {last.at:%F}"
     outcome = promote(current, last.version, Conditions(window=window, reason=reason), now=lambda: seen.at)
     found: Did = {"version": last.version, "verdict": str(outcome.verdict)}

@@ -28,7 +28,7 @@ from training.registry import CHALLENGER, CHAMPION
 from training.split import Protocol
 from training.validate import require, validate
 from training.versions import Versions, utc_now
-from training.window import of_data
+from training.window import of_test_days
 
 ROWS_FILE, VECTORS_FILE = "rows.parquet", "vectors.npy"
 Found = dict[str, Any]
@@ -55,6 +55,11 @@ class Round:
         columns = self.marks.found("data") or {}
         vectors = np.load(folder / VECTORS_FILE)
         return TrainingSet(pd.read_parquet(folder / ROWS_FILE), vectors, tuple(columns["columns"]))
+
+    def tested(self) -> TrainingSet:
+        """The payments of the test days."""
+        found = self.data()
+        return found.where(self.protocol.test(found.rows))
 
     def found(self, step: str) -> Found:
         """What an earlier step found."""
@@ -103,8 +108,7 @@ def fit(this: Round) -> tuple[Found, Sequence[str]]:
 
 def evaluate(this: Round) -> tuple[Found, Sequence[str]]:
     """The version's figures on the test days, and the champion's on the same ones."""
-    test = this.data()
-    test = test.where(this.protocol.test(test.rows))
+    test = this.tested()
     champion, version = this.registry.alias(CHAMPION), this.found("train")["version"]
     with TemporaryDirectory() as folder:
         ours = _scores(this, version, test, Path(folder) / "new")
@@ -125,8 +129,7 @@ def judge(this: Round) -> tuple[Found, Sequence[str]]:
 
     The verdict is stored with the version, as every one is.
     """
-    test, protocol = this.data(), this.protocol
-    seen = of_data(test.where(protocol.test(test.rows)), protocol.test_start, protocol.test_end, utc_now())
+    seen = of_test_days(this.tested(), this.protocol, utc_now())
     version = this.found("train")["version"]
     verdict = promote(this.settings, version, Conditions(window=seen), dry_run=True).verdict
     Versions(this.settings).keep(verdict)

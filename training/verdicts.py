@@ -72,9 +72,14 @@ class Verdict(BaseModel):
         return bool(self.gates) and all(gate.word == "pass" for gate in self.gates)
 
     @property
-    def blocked_by(self) -> tuple[str, ...]:
+    def held_by(self) -> tuple[Gate, ...]:
         """The gates that hold it: what they found, or the evidence that they lack."""
-        return tuple(gate.name for gate in self.gates if gate.word in ("block", "missing"))
+        return tuple(gate for gate in self.gates if gate.word in ("block", "missing"))
+
+    @property
+    def blocked_by(self) -> tuple[str, ...]:
+        """The names of the gates that hold it."""
+        return tuple(gate.name for gate in self.held_by)
 
     @property
     def refused_by_service(self) -> tuple[str, ...]:

@@ -51,6 +51,11 @@ def of_data(data: TrainingSet, begin: datetime, end: datetime, as_of: datetime) 
     return Window(begin, end, data, 0, as_of)
 
 
+def of_test_days(test: TrainingSet, protocol: Protocol, as_of: datetime) -> Window:
+    """The window of a protocol's test days, of which `test` are the payments."""
+    return of_data(test, protocol.test_start, protocol.test_end, as_of)
+
+
 def later_window(
     store: Any,
     current: Settings,
