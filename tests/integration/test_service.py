@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,16 @@ def sample(client: httpx.Client, line: str) -> float:
     """The value of one line of /metrics; 0 where there is none yet."""
     found = [entry for entry in client.get("/metrics").text.splitlines() if entry.startswith(f"{line} ")]
     return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
+
+
+def settled(read: Callable[[], list[float]]) -> list[float]:
+    """What is read once nothing more is on its way: what was counted a moment ago shows up a little later."""
+    latest = read()
+    while True:
+        time.sleep(0.5)
+        latest, before = read(), latest
+        if latest == before:
+            return latest
 
 
 def test_a_payment_is_decided_and_on_record_with_the_vector_the_model_saw(platform: Platform, client: httpx.Client):
@@ -216,7 +227,7 @@ def test_what_is_decided_is_counted(client: httpx.Client):
         "prediction_latency_seconds_count",
         "feature_retrieval_latency_seconds_count",
     ]
-    before = [sample(client, line) for line in lines]
+    before = settled(lambda: [sample(client, line) for line in lines])
     assert client.post("/predict", json=fields(amount=900.0)).json()["risk_level"] == "high"
     more = [value + 1.0 for value in before]
     until(lambda: [sample(client, line) for line in lines] == more)

@@ -135,7 +135,7 @@ def test_a_linear_model_s_contributions_are_its_effects_against_their_mean():
         changed = vectors.copy()
         changed[:, column] = rng.permutation(fitted_on[:, column])[:200]
         contributions = explainer.contributions(changed) - explainer.contributions(vectors)
-        own = log_odds(model.predict_proba(changed)[:, 1]) - log_odds(model.predict_proba(vectors)[:, 1])
+        own = model.decision_function(changed) - model.decision_function(vectors)
         np.testing.assert_allclose(contributions[:, column], own, atol=1e-5)
         assert not np.delete(contributions, column, axis=1).any()
 
