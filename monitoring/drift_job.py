@@ -26,7 +26,7 @@ from monitoring import job_results
 from monitoring.champion import DECISION, Champion, champion
 from monitoring.decision_window import Period, Sample, sampled
 from monitoring.drift import MAX_ROWS, DriftSummary, NothingToCompare, Question, drift_report
-from monitoring.job_command import failures, instant
+from monitoring.job_command import instant, outcome
 from monitoring.job_results import Gauge
 from monitoring.labels import labels_between
 
@@ -169,13 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=float, default=DAYS, help="its length (default: %(default)s)")
     parser.add_argument("--max-rows", type=int, default=MAX_ROWS, help="decisions sampled (default: %(default)s)")
     given, current = parser.parse_args(arguments), settings()
-    try:
-        details = run(current, given.at or datetime.now(UTC), given.days, given.max_rows)
-    except failures(current) as error:
-        print(f"The drift job could not run. {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    print(told(details))
-    return 0
+    at = given.at or datetime.now(UTC)
+    return outcome("drift job", current, lambda: told(run(current, at, given.days, given.max_rows)))
 
 
 if __name__ == "__main__":

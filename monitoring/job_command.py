@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import redis
@@ -22,6 +24,19 @@ def instant(text: str) -> datetime:
     if found.tzinfo is None:
         raise ArgumentTypeError(f"'{text}' has no offset; write 2026-03-20T09:30:00Z.")
     return found.astimezone(UTC)
+
+
+def outcome(what: str, current: Settings, work: Callable[[], str], *more: type[Exception]) -> int:
+    """Do a job's work and print what it tells; returns the exit code, 1 where it cannot run here now.
+
+    That is what `failures` lists, and `more`.
+    """
+    try:
+        print(work())
+    except (*more, *failures(current)) as error:
+        print(f"The {what} could not run. {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def failures(current: Settings) -> tuple[type[Exception], ...]:

@@ -23,7 +23,7 @@ from monitoring import job_results
 from monitoring.champion import Champion, champion
 from monitoring.cost_matrix import CostMatrix
 from monitoring.decision_window import Period, every
-from monitoring.job_command import failures, instant
+from monitoring.job_command import instant, outcome
 from monitoring.job_results import Gauge
 from monitoring.labels import labels_between
 from monitoring.live_quality import Figures, Maturity, figures, periods
@@ -143,13 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--at", type=instant, help="the instant from which labels are looked back at; default: now")
     parser.add_argument("--days", type=float, default=DAYS, help="days of the full period (default: %(default)s)")
     given, current = parser.parse_args(arguments), settings()
-    try:
-        found = run(current, given.at or datetime.now(UTC), given.days)
-    except failures(current) as error:
-        print(f"The quality job could not run. {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    print(told(found))
-    return 0
+    at = given.at or datetime.now(UTC)
+    return outcome("quality job", current, lambda: told(run(current, at, given.days)))
 
 
 if __name__ == "__main__":

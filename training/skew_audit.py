@@ -23,7 +23,7 @@ from feature_repo.store import feature_store
 from feature_repo.vector import FEATURE_SERVICE
 from monitoring import job_results, skew
 from monitoring.decision_window import Period, Sample, sampled
-from monitoring.job_command import failures, instant
+from monitoring.job_command import instant, outcome
 from monitoring.job_results import Gauge
 
 JOB = "skew"
@@ -126,14 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=ROWS, help="vectors to audit (default: %(default)s)")
     parser.add_argument("--settle", type=float, default=SETTLE, help="seconds before its end that are left out")
     given, current = parser.parse_args(arguments), settings()
-    expected: tuple[type[Exception], ...] = (MissingTable, *failures(current))
-    try:
-        at = given.at or datetime.now(UTC)
-        print(markdown(run(current, at, given.days, given.rows, given.settle)))
-    except expected as error:
-        print(f"The skew audit could not run. {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    at = given.at or datetime.now(UTC)
+
+    def audit() -> str:
+        return markdown(run(current, at, given.days, given.rows, given.settle))
+
+    return outcome("skew audit", current, audit, MissingTable)
 
 
 if __name__ == "__main__":
