@@ -29,14 +29,17 @@ ABOUT_THEN = pd.Timedelta(days=15)
 Floats = npt.NDArray[np.float64]
 
 
-def oracle(home: Path, rows: int, days: int, seed: int, others: Sequence[int]) -> dict[str, float]:
-    """The metrics on the test days of the history with that seed; learnt from those of `others`, all of their days."""
+def oracle(home: Path, rows: int, days: int, seeds: Sequence[int], others: Sequence[int]) -> list[dict[str, float]]:
+    """The metrics on the test days of the history of each seed; learnt once from those of `others`, all their days."""
     worlds = [_world(home / f"oracle-{other}", rows, days, other) for other in others]
     model = XGBClassifier(n_estimators=400, max_depth=6, learning_rate=0.1, subsample=0.8, random_state=7)
     model.fit(np.vstack([told for told, _, _ in worlds]), np.concatenate([frame["is_fraud"] for _, frame, _ in worlds]))
-    told, frame, protocol = _world(home / f"oracle-{seed}", rows, days, seed)
-    test = protocol.test(frame)
-    return metrics_of(frame[test], model.predict_proba(told[test])[:, 1].astype(np.float64))
+    reached = []
+    for seed in seeds:
+        told, frame, protocol = _world(home / f"oracle-{seed}", rows, days, seed)
+        test = protocol.test(frame)
+        reached.append(metrics_of(frame[test], model.predict_proba(told[test])[:, 1].astype(np.float64)))
+    return reached
 
 
 def _world(home: Path, rows: int, days: int, seed: int) -> tuple[Floats, pd.DataFrame, Protocol]:
