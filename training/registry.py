@@ -158,13 +158,6 @@ class TrainingLog:
         return info
 
 
-def has_alias(current: Settings, alias: str, name: str) -> bool:
-    """Whether the registered model of that name has a version under this alias."""
-    mlflow = _mlflow(current)
-    found = mlflow.MlflowClient().search_registered_models(f"name = '{name}'")
-    return any(alias in model.aliases for model in found)
-
-
 def _mlflow(current: Settings) -> Any:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow

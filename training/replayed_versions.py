@@ -15,7 +15,7 @@ from training.promote import Conditions, promote
 from training.replayed_world import DELAY_DAYS, TEST_DAYS, TRAIN_DAYS
 from training.split import Protocol
 from training.versions import Event
-from training.window import of_data
+from training.window import of_test_days
 
 LEAK = "card_count_7d"
 """The column that knows the label in training, and live is what it always was."""
@@ -56,7 +56,7 @@ def _seated(
 ) -> Event:
     made = train.run(current, name, protocol, data, lambda _: None, names=("xgboost",))
     test = honest.where(protocol.test(honest.rows))
-    window = of_data(test, protocol.test_start, protocol.test_end, now)
+    window = of_test_days(test, protocol, now)
     conditions = Conditions(window=window, override=True, reason=reason)
     event = promote(current, made.version, conditions, now=lambda: now).event
     if event is None:

@@ -26,6 +26,7 @@ from training.measured import Segment, by_segment
 from training.models import CANDIDATES
 from training.request_model import ALGORITHM, request_columns, request_only
 from training.split import Protocol
+from training.versions import Versions
 
 CHOSEN_BY = ("auc_roc", "average_precision", "card_precision_100")
 """The champion has the best mean rank over these, on the earlier fold: one metric alone is too noisy to choose by."""
@@ -113,7 +114,7 @@ def run(
         of_fallback = Judged(fallback, protocol, terms, seen, {}, test.rows, revision)
         alone_train = alone.where(protocol.train(alone.rows))
         spare = current.fallback_model_name
-        first = None if registry.has_alias(current, registry.CHAMPION, spare) else registry.CHAMPION
+        first = None if registry.CHAMPION in Versions(current, spare).aliases() else registry.CHAMPION
         fallback_version = _register(log, spare, of_fallback, alone_train, first)
         of_best = Judged(best, protocol, terms, seen, segments, test.rows, revision)
         version = _register(log, current.model_name, of_best, train, None, drawn)
