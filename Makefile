@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo closed-loop train test test-ops test-deploy parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
+.PHONY: help setup demo closed-loop train test test-ops test-deploy docs docs-serve newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -96,6 +96,14 @@ images: $(READY) ## Build the five container images (VERSION=0.1.0; needs Docker
 test-deploy: $(READY) ## Images, compose, Kubernetes manifests and workflows, judged by the tools that read them
 	@.ci/deploy-tools >/dev/null
 	@$(BIN)/python -m pytest tests/deploy
+
+docs: $(READY) ## Build the documentation's site into site/, strictly
+	@PYTHON=$(PYTHON) .ci/docs-tools >/dev/null
+	@$(BIN)/python -W ignore -m pages
+	@NO_MKDOCS_2_WARNING=1 .tollgate/tools/docs/bin/mkdocs build --quiet --strict
+
+docs-serve: docs ## The same at http://127.0.0.1:8000, built anew when a page changes
+	@.tollgate/tools/docs/bin/mkdocs serve
 
 rebuild-online: $(READY) ## Make the online store anew from history
 	@$(BIN)/python -m stream_jobs.rebuild

@@ -27,21 +27,28 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FRAUD_", env_parse_none_str="null", extra="ignore", frozen=True)
 
-    profile: Literal["embedded", "full"] = "embedded"
+    profile: Literal["embedded", "full"] = Field(
+        default="embedded", description="`embedded`: files on this machine; `full`: history and registry in Postgres"
+    )
     home: Path = Field(default=ROOT / ".tollgate", description="Where the embedded profile keeps its state")
     data: Path = Field(default=ROOT / "data", description="Folder of third-party data sets")
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    postgres_url: str = "postgresql://tollgate@127.0.0.1:5432/tollgate"
+    redis_url: str = Field(
+        default="redis://127.0.0.1:6379/0", description="The online store; unless told otherwise the streams too"
+    )
+    postgres_url: str = Field(
+        default="postgresql://tollgate@127.0.0.1:5432/tollgate",
+        description="Decision table; history and registry of the full profile",
+    )
     registry_url: str | None = Field(default=None, description="Feast registry; default: SQLite below `home`")
     offline_memory: int | None = Field(default=None, description="Bytes for one retrieval's events; null: RAM / 4")
-    mlflow_url: str = "http://127.0.0.1:5000"
-    model_name: str = "tollgate-fraud"
+    mlflow_url: str = Field(default="http://127.0.0.1:5000", description="The model registry")
+    model_name: str = Field(default="tollgate-fraud", description="The registered model that serves")
     request_model_name: str | None = Field(default=None, description="The fallback's; null: model_name with -request")
     registry_poll: timedelta = Field(default=timedelta(seconds=5), description="Time from one look at it to the next")
     challenger_weight: float = Field(default=0.0, ge=0, le=1, description="Share of payments the challenger answers")
     shadow: bool = Field(default=True, description="The challenger scores what the champion answers, unseen")
-    shadow_stream: str = "shadow"
+    shadow_stream: str = Field(default="shadow", description="The Redis stream of the scores in shadow")
     shadow_kept: int = Field(default=5_000, ge=1, description="Batches of shadow scores kept, of up to 1,000 payments")
     shadow_waiting: int = Field(default=20_000, ge=1, description="Payments that may wait for it; more are dropped")
     challenger_window: timedelta = Field(default=timedelta(minutes=1), description="What the guard judges it by")
@@ -50,10 +57,10 @@ class Settings(BaseSettings):
     challenger_slow_factor: float = Field(default=3.0, ge=1, description="Times the champion's time it may take")
     challenger_slow_from: float = Field(default=0.001, ge=0, description="Seconds; a run below that is never slow")
 
-    host: str = "127.0.0.1"
-    port: int = 3000
-    max_body_bytes: int = 1_048_576
-    max_batch: int = 1_000
+    host: str = Field(default="127.0.0.1", description="The address that the service listens on")
+    port: int = Field(default=3000, description="The service's port")
+    max_body_bytes: int = Field(default=1_048_576, description="Largest body of a request")
+    max_batch: int = Field(default=1_000, description="Most payments in a batch")
     max_future: timedelta = Field(default=timedelta(minutes=5), description="Clock skew a payment may have")
     max_age: timedelta | None = Field(default=timedelta(days=7), description="Oldest payment scored; null: any")
     workers: int = Field(default=1, ge=1, description="Processes of the service; each decides on its own")
@@ -148,17 +155,19 @@ class Settings(BaseSettings):
     transport: Literal["redis", "kafka"] = Field(default="redis", description="What carries the streams to the jobs")
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port with commas between")
     kafka_partitions: int = Field(default=8, ge=1, description="Partitions of a topic that is keyed by card")
-    allowed_lateness: timedelta = timedelta(minutes=10)
-    transactions_stream: str = "transactions"
-    decisions_stream: str = "decisions"
+    allowed_lateness: timedelta = Field(default=timedelta(minutes=10), description="How late an event may be and count")
+    transactions_stream: str = Field(default="transactions", description="The stream or topic of payments")
+    decisions_stream: str = Field(default="decisions", description="The stream or topic of the decision log")
     decisions_group: str = Field(default="decisions.table", description="Who carries decisions on to Postgres")
     predictions_topic: str = Field(default="predictions", description="Where decisions are told over Kafka")
-    feedback_stream: str = "feedback"
+    feedback_stream: str = Field(default="feedback", description="The stream or topic of feedback")
     feedback_group: str = Field(default="feedback.labels", description="Who carries feedback into the label history")
     feature_updates: bool = Field(default=False, description="Publish each fresh state's features as they change")
-    feature_updates_stream: str = "feature-updates"
-    dead_letter_stream: str = "transactions.dead"
-    consumer_group: str = "velocity"
+    feature_updates_stream: str = Field(default="feature-updates", description="The stream or topic they go to")
+    dead_letter_stream: str = Field(
+        default="transactions.dead", description="Where what cannot be processed is kept, with the reason"
+    )
+    consumer_group: str = Field(default="velocity", description="The stream job's; history's is named after it")
     history_apart: bool = Field(default=False, description="`stream_jobs.history` runs as a process of its own")
 
     @property
