@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.schema import MERCHANT_CATEGORIES
+from feature_repo.schema import HISTORY_SCHEMA, MERCHANT_CATEGORIES
 from training.datasets.columns import InvalidColumn, read_instant, read_label, read_number, read_text
 from training.datasets.rules import LABEL, LABELLED_SCHEMA, REQUIRED_COLUMNS, RULES
 
@@ -94,22 +94,33 @@ def conform(
     categories outside the vocabulary `other`, counted in `adjustments`. `assume_utc` reads naive instants as UTC.
     Raises `InvalidDataset` with every broken rule and its first rows.
     """
-    absent = [column for column in REQUIRED_COLUMNS if column not in frame]
+    rows, unknown = _conformed(frame, LABELLED_SCHEMA, name, assume_utc)
+    changes = {**(adjustments or {}), **({UNKNOWN_CATEGORY: unknown} if unknown else {})}
+    return Dataset(name, origin, rows, profiles, changes)
+
+
+def conform_unlabelled(frame: pd.DataFrame, *, name: str, assume_utc: bool = False) -> pd.DataFrame:
+    """Payments alone in the columns of `HISTORY_SCHEMA`, sorted as in `Dataset`; raises `InvalidDataset` likewise."""
+    return _conformed(frame, HISTORY_SCHEMA, name, assume_utc)[0]
+
+
+def _conformed(frame: pd.DataFrame, schema: pa.Schema, name: str, assume_utc: bool) -> tuple[pd.DataFrame, int]:
+    """The rows in this schema, and how many had a category outside the vocabulary."""
+    absent = [column for column in REQUIRED_COLUMNS if column in schema.names and column not in frame]
     if absent:
         rule = f"must be present; the source has {', '.join(map(str, frame.columns)) or 'no columns'}"
         raise InvalidDataset(name, [Problem(column, rule) for column in absent])
-    columns, problems = _read(frame, assume_utc)
+    columns, problems = _read(frame, schema, assume_utc)
     unknown = _map_categories(columns)
     problems += _judge(frame, columns)
     if problems:
         raise InvalidDataset(name, problems)
-    table = pa.table([columns[field.name] for field in LABELLED_SCHEMA], schema=LABELLED_SCHEMA)
+    table = pa.table([columns[field.name] for field in schema], schema=schema)
     order = pc.sort_indices(table, sort_keys=[("timestamp", "ascending"), ("transaction_id", "ascending")])
-    changes = {**(adjustments or {}), **({UNKNOWN_CATEGORY: unknown} if unknown else {})}
-    return Dataset(name, origin, table.take(order).to_pandas(), profiles, changes)
+    return table.take(order).to_pandas(), unknown
 
 
-def _read(frame: pd.DataFrame, assume_utc: bool) -> tuple[dict[str, pa.Array], list[Problem]]:
+def _read(frame: pd.DataFrame, schema: pa.Schema, assume_utc: bool) -> tuple[dict[str, pa.Array], list[Problem]]:
     instant = partial(read_instant, assume_utc=assume_utc)
     special: dict[str, Callable[[pd.Series], pa.Array]] = {
         "timestamp": instant,
@@ -119,7 +130,7 @@ def _read(frame: pd.DataFrame, assume_utc: bool) -> tuple[dict[str, pa.Array], l
     }
     columns: dict[str, pa.Array] = {}
     problems = []
-    for name, kind in zip(LABELLED_SCHEMA.names, LABELLED_SCHEMA.types, strict=True):
+    for name, kind in zip(schema.names, schema.types, strict=True):
         if name not in frame:
             columns[name] = columns.get("timestamp") if name == "ingested_at" else pa.nulls(len(frame), kind)
             continue

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from training.datasets.dataset import Dataset, conform
+from feature_repo.schema import REQUIRED_FIELDS
+from training.datasets.dataset import Dataset, conform, conform_unlabelled
 from training.datasets.profiles import PROFILE_FIELDS, conform_profiles
-from training.datasets.rules import LABELLED_SCHEMA, REQUIRED_COLUMNS
+from training.datasets.rules import LABEL, LABELLED_SCHEMA, REQUIRED_COLUMNS
 from training.datasets.source import column_names, read_columns
 
 ASSUME_UTC = "assume_utc"
@@ -35,11 +36,30 @@ def load(path: Path, mapping: dict[str, str] | None = None, assume_utc: bool = F
 
     Raises `UnreadableSource`, `InvalidMapping` or `InvalidDataset`, each with what was found and what is needed.
     """
+    rows, profiles, assume_utc = _mapped(path, REQUIRED_COLUMNS, mapping, assume_utc)
+    return conform(rows, name=path.stem, origin="file", profiles=profiles, assume_utc=assume_utc)
+
+
+def load_unlabelled(path: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Load payments whose labels nobody knows yet: the columns of `HISTORY_SCHEMA`, and the profiles as in `load`.
+
+    A label in the file is left out. Raises as `load` does.
+    """
+    rows, profiles, assume_utc = _mapped(path, REQUIRED_FIELDS, None, False)
+    return conform_unlabelled(rows, name=path.stem, assume_utc=assume_utc), profiles
+
+
+def _mapped(
+    path: Path, required: Sequence[str], mapping: dict[str, str] | None, assume_utc: bool
+) -> tuple[pd.DataFrame, pd.DataFrame | None, bool]:
+    """The file's rows under our names, the profiles among them, and whether an instant without an offset is UTC."""
     present = column_names(path)
     if mapping is None:
         mapping, declared = _beside(path)
         assume_utc = assume_utc or declared
-    sources = _resolve(mapping, present, path)
+    if LABEL not in required:
+        mapping = {field: column for field, column in mapping.items() if field != LABEL}
+    sources = _resolve(mapping, present, path, required)
     literal = [source for field, source in sources.items() if field not in PARSED]
     raw = read_columns(path, list(dict.fromkeys(sources.values())), as_text=literal)
     rows = pd.DataFrame({field: raw[source] for field, source in sources.items()})
@@ -47,16 +67,16 @@ def load(path: Path, mapping: dict[str, str] | None = None, assume_utc: bool = F
     if any(field in sources for field in PROFILE_FIELDS):
         known = rows[["card_id", *(field for field in PROFILE_FIELDS if field in sources)]]
         profiles = conform_profiles(known, name=path.stem, assume_utc=assume_utc)
-    return conform(rows, name=path.stem, origin="file", profiles=profiles, assume_utc=assume_utc)
+    return rows, profiles, assume_utc
 
 
-def _resolve(mapping: Mapping[str, str], present: list[str], path: Path) -> dict[str, str]:
+def _resolve(mapping: Mapping[str, str], present: list[str], path: Path, required: Sequence[str]) -> dict[str, str]:
     sources = {field: field for field in FIELDS if field in present} | dict(mapping)
     problems = [f"{field!r} is no field of the schema" for field in mapping if field not in FIELDS]
     problems += [
         f"{f!r} is mapped to {c!r}, which is no column of the file" for f, c in mapping.items() if c not in present
     ]
-    problems += [f"{field!r} is required and has no column" for field in REQUIRED_COLUMNS if field not in sources]
+    problems += [f"{field!r} is required and has no column" for field in required if field not in sources]
     if problems:
         raise InvalidMapping(
             f"Mapping of {str(path)!r}: {'; '.join(problems)}. The file has the columns {', '.join(present)}; "
