@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo closed-loop train test test-ops test-deploy docs docs-serve newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
+.PHONY: help setup demo closed-loop train test test-ops test-deploy docs docs-serve test-docs newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -101,6 +101,13 @@ docs: $(READY) ## Build the documentation's site into site/, strictly
 	@PYTHON=$(PYTHON) .ci/docs-tools >/dev/null
 	@$(BIN)/python -W ignore -m pages
 	@NO_MKDOCS_2_WARNING=1 .tollgate/tools/docs/bin/mkdocs build --quiet --strict
+
+test-docs: $(READY) ## The site, its links, and every command in the README and docs
+	@PYTHON=$(PYTHON) .ci/docs-tools >/dev/null
+	@$(BIN)/python -m pytest tests/docs
+
+newcomer: $(READY) ## The tutorial's commands as they stand, in a fresh clone, each section timed (minutes; WALK="--skip WORDS")
+	@$(BIN)/python -m pages.walk docs/tutorial.md $(WALK)
 
 docs-serve: docs ## The same at http://127.0.0.1:8000, built anew when a page changes
 	@.tollgate/tools/docs/bin/mkdocs serve

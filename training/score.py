@@ -61,12 +61,7 @@ def score(current: Settings, file: Path) -> Scored:
     payments, profiles = table.load_unlabelled(file)
     known = sources.read(store.get_data_source("transactions"), current.offline_path, ["timestamp"]).to_pandas()
     end: datetime = known["timestamp"].max().to_pydatetime()
-    later = payments[payments["timestamp"] > end]
-    if later.empty:
-        raise NothingToScore(
-            f"File {str(file)!r}: its {len(payments):,} payments end at {payments['timestamp'].max()}; must be later "
-            f"than the platform's history, which ends at {end}. `python -m training.backtest` judges the past."
-        )
+    later = after(payments, end, file)
     online = end
 
     def publish(due: datetime) -> None:
@@ -78,10 +73,21 @@ def score(current: Settings, file: Path) -> Scored:
     with Platform(current) as platform:
         answers = replay(platform, later, LABEL_PUBLICATION, publish)
     given = [json.loads(line)["answer"] for line in answers.read_text().splitlines()]
-    return Scored(_rows(later, given), len(payments) - len(later), end)
+    return Scored(beside(later, given), len(payments) - len(later), end)
 
 
-def _rows(payments: pd.DataFrame, answers: list[dict[str, Any]]) -> pd.DataFrame:
+def after(payments: pd.DataFrame, end: datetime, file: Path) -> pd.DataFrame:
+    """The payments that are later than `end`, where history ends; raises `NothingToScore` if none is."""
+    later = payments[payments["timestamp"] > end]
+    if later.empty:
+        raise NothingToScore(
+            f"File {str(file)!r}: its {len(payments):,} payments end at {payments['timestamp'].max()}; must be later "
+            f"than the platform's history, which ends at {end}. `python -m training.backtest` judges the past."
+        )
+    return later
+
+
+def beside(payments: pd.DataFrame, answers: list[dict[str, Any]]) -> pd.DataFrame:
     """The answers beside their payments; the reasons are their codes, the strongest first."""
     told = pd.DataFrame(answers)
     told["reasons"] = [" ".join(reason["code"] for reason in reasons) for reasons in told["reasons"]]
