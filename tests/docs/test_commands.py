@@ -32,6 +32,7 @@ MARKS = {
     "needs a running platform and Prometheus",
     "needs a registered model",
     "takes minutes",
+    "takes minutes; the candidate is yours",
     "run by make newcomer",
     "with the address that you have it from",
     "needs certificates",
