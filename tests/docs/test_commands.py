@@ -81,8 +81,9 @@ COMMANDS = list(documented())
 
 
 def words(text: str) -> list[str]:
-    """The words of a command without the settings ahead of it; brackets around what may be left out are taken away."""
+    """The words of a command up to a pipe, without the settings ahead of it; brackets around options are taken away."""
     found = shlex.split(re.sub(r"\[(--[^\]]*)\]", r"\1", text))
+    found = found[: found.index("|")] if "|" in found else found
     while found and re.fullmatch(r"[A-Z_]+=.*", found[0]):
         found = found[1:]
     return found
