@@ -31,17 +31,19 @@ def surroundings() -> dict[str, str]:
     return left | own
 
 
-def walk(page: Path, folder: Path, skipped: list[str]) -> dict[str, float]:
-    """Run the page's unmarked fences in this clone; seconds by heading. Raises `CalledProcessError`."""
-    own = surroundings()
-    seconds: dict[str, float] = {}
+def walk(page: Path, folder: Path, own: dict[str, str], skipped: list[str], seconds: dict[str, float]) -> None:
+    """Run the page's unmarked fences in this clone and environment; adds to each heading's seconds.
+
+    Raises `CalledProcessError` where a command fails.
+    """
     for fence in fences(page.read_text(encoding="utf-8")):
         if not fence.is_shell or fence.mark or any(word in fence.heading for word in skipped):
             continue
         began = time.perf_counter()
-        _run(fence, folder, own)
-        seconds[fence.heading] = seconds.get(fence.heading, 0.0) + time.perf_counter() - began
-    return seconds
+        try:
+            _run(fence, folder, own)
+        finally:
+            seconds[fence.heading] = seconds.get(fence.heading, 0.0) + time.perf_counter() - began
 
 
 def _run(fence: Fence, folder: Path, own: dict[str, str]) -> None:
@@ -57,19 +59,21 @@ def main() -> None:
     arguments = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="newcomer-"))
     folder = home / "tollgate"
+    own, seconds, failed = surroundings(), dict[str, float](), ""
     try:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)  # noqa: S603, S607
-        seconds = walk(arguments.page.resolve(), folder, arguments.skip)
+        walk(arguments.page.resolve(), folder, own, arguments.skip, seconds)
     except subprocess.CalledProcessError as error:
-        sys.exit(f"\nA command of {arguments.page} ended with code {error.returncode}.")
+        failed = f"\nA command of the last section ended with code {error.returncode}."
     finally:
         if (folder / ".venv").exists():
-            subprocess.run(["make", "--silent", "down"], cwd=folder, capture_output=True)  # noqa: S607
+            subprocess.run(["make", "--silent", "down"], cwd=folder, env=own, check=True)  # noqa: S607
         shutil.rmtree(home)
     print(f"\n{arguments.page}, as it stands:")
     for heading, took in seconds.items():
         print(f"{took:7.0f} s  {heading}")
     print(f"{sum(seconds.values()):7.0f} s  in all")
+    sys.exit(failed or None)
 
 
 if __name__ == "__main__":
