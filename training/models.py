@@ -99,7 +99,7 @@ def _numbers_and_codes(columns: Columns) -> Steps:
     )
     numbers = Pipeline(
         [
-            ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+            ("impute", SimpleImputer(strategy="mean", keep_empty_features=True)),  # medians take longer than the fit
             ("scale", StandardScaler()),
         ]
     )
