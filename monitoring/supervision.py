@@ -153,6 +153,16 @@ def stop(running: Running) -> None:
             running.process.stdin.close()
 
 
+def kill(running: Running) -> None:
+    """End a part as a power cut would end its processes: none is asked. Killing twice is allowed."""
+    programs = running.processes()[1:]
+    for program in programs:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            program.kill()
+    psutil.wait_procs(programs, timeout=SPARE)
+    stop(running)
+
+
 def tail(log: Path, lines: int = TAIL) -> str:
     """The last lines of a log, indented."""
     text = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []

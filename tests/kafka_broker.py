@@ -1,4 +1,4 @@
-"""A real Kafka broker for the tests: one node in KRaft mode, from the jars that `tests/kafka/pom.xml` names.
+"""A real Kafka broker for the tests: one node in KRaft mode, as `monitoring.kafka_local` starts it.
 
 `KAFKA_BOOTSTRAP_SERVERS` names a running one instead. Only where there is neither that nor Java with Maven the tests
 run on librdkafka's in-process broker, and the summary of the run says so.
@@ -6,51 +6,20 @@ run on librdkafka's in-process broker, and the summary of the run says so.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from confluent_kafka import Producer
 
-from feature_repo.settings import ROOT
-from monitoring.supervision import Part, Running, free_ports, start, stop, wait
+from monitoring import kafka_local
+from monitoring.supervision import Running, free_ports, kill, start, stop, wait
 from stream_jobs.transports.kafka import create_topic
 from stream_jobs.transports.kafka_topics import partitions_of
-
-POM = Path(__file__).parent / "kafka" / "pom.xml"
-CACHE = ROOT / ".tollgate" / "kafka"
-JAVA = ("java", "-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
-QUIET = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-Dlog4j2.level=error")
-PROPERTIES = """
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
-auto.create.topics.enable=false
-offsets.topic.num.partitions=1
-offsets.topic.replication.factor=1
-transaction.state.log.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-broker.heartbeat.interval.ms=300
-broker.session.timeout.ms=1500
-"""
 
 _said = pytest.StashKey[str]()
 
@@ -99,30 +68,18 @@ class FromJars(Broker):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._classpath = classpath()
         self._port, controller = free_ports(2)
-        self._properties = folder / "server.properties"
-        self._properties.write_text(
-            PROPERTIES.format(port=self._port, controller=controller, data=(folder / "data").resolve())
-        )
-        self._java("kafka.tools.StorageTool", "format", "-t", "tollgate-tests-0000000", "-c", str(self._properties))
+        kafka_local.initialise(folder, self._port, controller)
         self._running: Running | None = None
         began = time.monotonic()
         super().__init__(f"127.0.0.1:{self._port}", "")
         self.start()
-        version = next(part for part in self._classpath.split(os.pathsep) if "kafka_2.13" in part)
+        version = next(part for part in kafka_local.classpath().split(os.pathsep) if "kafka_2.13" in part)
         self.described = f"Apache {Path(version).stem}, ready after {time.monotonic() - began:.1f} s"
 
     def start(self) -> None:
         """Start the broker and return when it answers."""
-        part = Part(
-            name="kafka",
-            command=(*JAVA, *QUIET, "-cp", self._classpath, "kafka.Kafka", str(self._properties)),
-            folder=self._folder,
-            url=self.bootstrap,
-            ready=self._answers,
-            address=("127.0.0.1", self._port),
-        )
+        part = kafka_local.part(self._folder, self._port)
         self._running = start(part, self._folder / "logs")
         wait(part, self._running)
 
@@ -135,36 +92,11 @@ class FromJars(Broker):
     def kill(self) -> None:
         """End the broker as a power cut would end its process."""
         assert self._running is not None
-        _, *programs = self._running.processes()
-        for program in programs:
-            program.kill()
-        psutil.wait_procs(programs, timeout=10)
-        self.stop()
+        kill(self._running)
+        self._running = None
 
     def close(self) -> None:
         self.stop()
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
-            return partitions_of(self.bootstrap, "no-such-topic") is None
-        return False
-
-    def _java(self, *arguments: str) -> None:
-        command = [*JAVA, *QUIET, "-cp", self._classpath, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{arguments[0]} ended with code {done.returncode}: {done.stderr or done.stdout}"
-
-
-def classpath() -> str:
-    """The jars of the broker as Maven has them; asked once for each content of the POM."""
-    answer = CACHE / f"classpath-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}.txt"
-    if not answer.exists() or not all(Path(jar).exists() for jar in answer.read_text().split(os.pathsep)):
-        CACHE.mkdir(parents=True, exist_ok=True)
-        goal = ("dependency:build-classpath", f"-Dmdep.outputFile={answer.with_suffix('.new')}")
-        done = subprocess.run(["mvn", "-q", "-B", "-f", str(POM), *goal], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, f"Maven could not bring Kafka's jars:\n{done.stdout}\n{done.stderr}"
-        os.replace(answer.with_suffix(".new"), answer)
-    return answer.read_text().strip()
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ Invariant: what a scenario reads of the log begins where the scenario began.
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +22,7 @@ from feature_repo.store import apply
 from feature_repo.vector import FALLBACK_SERVICE, FEATURE_SERVICE, columns
 from monitoring.decision_log import LoggedDecision, read_decisions
 from monitoring.processes import Platform, at_free_ports
+from monitoring.supervision import kill
 from tests import tiny_model
 from tests.chaos.load import Reply, until
 
@@ -141,11 +140,7 @@ class Stage:
 
     def kill_service(self) -> None:
         """Every process of the service ends at once, as in a power cut."""
-        _, *programs = self.platform.running["service"].processes()
-        for program in programs:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                os.kill(program.pid, signal.SIGKILL)
-        psutil.wait_procs(programs, timeout=10)
+        kill(self.platform.running["service"])
         self.platform.stop("service")
 
     def room(self, bytes_left: int | None) -> None:
