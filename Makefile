@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo closed-loop train test test-ops test-deploy docs docs-serve test-docs newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
+.PHONY: help setup demo demo-full test-full closed-loop train test test-ops test-deploy docs docs-serve test-docs newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,14 @@ test: $(READY) ## Every test, against real servers
 
 test-ops: $(READY) ## Alerts, dashboards, status page: needs Prometheus and Alertmanager (.ci/ops-tools)
 	@$(BIN)/python -m pytest tests/ops
+
+demo-full: $(READY) ## The same loop on the full profile without Docker: Postgres, Redis, Kafka, MLflow over S3
+	@.ci/full-tools >/dev/null
+	@$(BIN)/python -m monitoring.full_profile $(BIN)/python -m training.demo --reports reports/full $(if $(DATASET),--dataset "$(DATASET)")
+
+test-full: $(READY) ## The full profile without Docker: the demo's figures on it, and a short drill (Java, Maven)
+	@.ci/full-tools >/dev/null
+	@$(BIN)/python -m pytest tests/full
 
 closed-loop: $(READY) ## Weeks in minutes: a planted drift to its alert, retraining, promotion (WEEKS="--weeks 12 [--worse]")
 	@$(BIN)/python -m training.replayed_weeks $(WEEKS)
@@ -123,6 +131,8 @@ lock: $(READY) ## Resolve the lock files anew
 	  pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --extra serving \
 	  -c requirements.lock pyproject.toml -o requirements-serving.lock
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  --group pyproject.toml:full-tools -o requirements-full-tools.lock
 
 clean: ## Remove what the targets made, but for .venv
 	rm -rf .tollgate reports build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

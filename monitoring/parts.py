@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,24 +65,32 @@ def redis(current: Settings) -> Part:
 
 def mlflow(current: Settings) -> Part:
     """An MLflow tracking server and registry: SQLite and a folder of artifacts, served through the server itself."""
-    host, port = _local(current.mlflow_url, "FRAUD_MLFLOW_URL", 5000)
     folder = current.home.resolve() / "mlflow"
-    server = (sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1")
+    return mlflow_server(current, sys.executable, f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts"), {})
+
+
+def mlflow_server(current: Settings, python: str, backend: str, artifacts: str, more: Mapping[str, str]) -> Part:
+    """An MLflow server at FRAUD_MLFLOW_URL over a database and a place of artifacts, run by this interpreter.
+
+    `more` are variables that the server needs to reach them.
+    """
+    host, port = _local(current.mlflow_url, "FRAUD_MLFLOW_URL", 5000)
+    server = (python, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1")
     names = ",".join(dict.fromkeys((f"{host}:{port}", f"127.0.0.1:{port}", f"localhost:{port}")))
     return Part(
         name="mlflow",
         command=(
             *server,
-            *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-            *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
+            *("--backend-store-uri", backend),
+            *("--artifacts-destination", artifacts, "--serve-artifacts"),
             *("--allowed-hosts", names),
         ),
-        folder=folder,
+        folder=current.home.resolve() / "mlflow",
         url=current.mlflow_url,
         ready=lambda: answers_ok(host, port, "/health"),
         address=(host, port),
         setting="FRAUD_MLFLOW_URL",
-        environment=QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        environment=QUIET | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **more},
         deadline=120.0,
     )
 

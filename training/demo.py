@@ -1,6 +1,7 @@
 """The whole loop on one machine: data, features, training, serving, streaming, replay, audit, drift.
 
-Every part is a real process that ends with this one.
+Every part is a real process that ends with this one. In the full profile the servers are those that the settings name,
+with nothing in them yet (`monitoring.full_profile` starts such); the demo's own processes run on them.
 `python -m training.demo [--dataset NAME_OR_FILE] [--rows N] [--replay N] [--reports DIR]`
 """
 
@@ -22,12 +23,16 @@ from uuid import uuid4
 
 import numpy as np
 import pandas as pd
+import psycopg
+import redis
 from rich.console import Console
 
 from feature_repo.schema import LABEL_PUBLICATION
 from feature_repo.settings import ROOT, Settings, settings
 from feature_repo.vector import FEATURE_SERVICE
+from monitoring.decision_chain import verify
 from monitoring.decision_log import LoggedDecision, read_decisions
+from monitoring.decision_table import connect, find
 from monitoring.kafka_group import require_broker
 from monitoring.processes import Platform, at_free_ports, ending_on_sigterm
 from monitoring.skew import Skew, audit
@@ -37,6 +42,9 @@ from training.prepare import EXPECTED, Prepared, Steps, prepare
 from training.replaying import ReplayFailed, environ, replay
 
 REPLAYED = 5_000
+
+CARRIED_WITHIN = 60.0
+"""Seconds within which the last decision must be in Postgres, where decisions are carried there."""
 
 PATIENCE = 2.0
 """Seconds the demo's service gives Redis; a service of its own gives it 0.02 for features."""
@@ -75,7 +83,9 @@ def own_topics(current: Settings) -> Iterator[Settings]:
     if current.transport != "kafka":
         yield current
         return
-    names = ("transactions_stream", "decisions_stream", "feature_updates_stream", "dead_letter_stream")
+    names = (
+        "transactions_stream", "decisions_stream", "predictions_topic", "feature_updates_stream", "dead_letter_stream"
+    )  # fmt: skip
     run = f"demo-{uuid4().hex[:8]}"
     ours = current.model_copy(update={name: f"{run}.{getattr(current, name)}" for name in names})
     try:
@@ -83,6 +93,46 @@ def own_topics(current: Settings) -> Iterator[Settings]:
     finally:
         command = [sys.executable, "-m", "stream_jobs.topics", "--delete"]
         subprocess.run(command, env=environ(ours), capture_output=True)  # noqa: S603 — our own module
+
+
+def placed(current: Settings) -> Settings:
+    """The demo's parts at free ports; in the full profile, its servers stay where they are."""
+    own = at_free_ports(current)
+    if current.profile != "full":
+        return own
+    return own.model_copy(update={"redis_url": current.redis_url, "mlflow_url": current.mlflow_url})
+
+
+def require_empty(current: Settings) -> None:
+    """Raise `DemoFailed` if the full profile's Redis or Postgres holds anything: the demo would write over it."""
+    with redis.Redis.from_url(current.redis_url) as client:
+        if client.dbsize():
+            raise DemoFailed(f"FRAUD_REDIS_URL is '{current.redis_url}': it holds keys; the demo wants an empty one.")
+    with psycopg.connect(current.postgres_url) as connection:
+        found = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = ANY(current_schemas(false))")
+        if tables := [name for (name,) in found]:
+            raise DemoFailed(
+                f"FRAUD_POSTGRES_URL: the database '{connection.info.dbname}' has {len(tables)} tables; the demo wants "
+                "an empty one. `make demo-full` starts one."
+            )
+
+
+def recorded(current: Settings, answers: list[dict[str, Any]]) -> list[LoggedDecision]:
+    """The decisions on record: those in the log, or in the full profile those that were carried into Postgres.
+
+    Raises `DemoFailed` where the table holds other decisions than were answered, or a broken chain.
+    """
+    if current.profile != "full":
+        return list(read_decisions(current.redis_url, current.decisions_stream))
+    identifiers = [line["answer"]["transaction_id"] for line in answers]
+    deadline = time.monotonic() + CARRIED_WITHIN
+    with connect(current.postgres_url) as connection:
+        while len(found := find(connection, identifiers)) < len(identifiers) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        held, broken = verify(connection)
+    if broken is not None or held != len(found):
+        raise DemoFailed(f"The table of decisions holds {held} rows, {len(found)} of them answered. {broken or ''}")
+    return [found[identifier] for identifier in identifiers if identifier in found]
 
 
 def drift(current: Settings, prepared: Prepared, decisions: list[LoggedDecision], out: Path) -> dict[str, Any]:
@@ -141,24 +191,27 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     began = time.perf_counter()
     console.print("\n[bold]Tollgate[/] — every payment passes it\n")
     require_broker(chosen)
-    with ending_on_sigterm(), own_topics(chosen) as streams, Platform(at_free_ports(streams)) as platform:
-        stores = partial(platform.start, "redis", "mlflow")
+    with ending_on_sigterm(), own_topics(chosen) as streams, Platform(placed(streams)) as platform:
+        full = chosen.profile == "full"
+        stores = partial(require_empty, chosen) if full else partial(platform.start, "redis", "mlflow")
+        jobs = ("stream", "decisions") if full else ("stream",)
         prepared = prepare(platform.settings, stores, arguments.dataset, steps, arguments.rows)
         with steps.step("start the service and the stream job"):
-            platform.start("stream", "service")
+            platform.start(*jobs, "service")
         answers = replayed(platform, prepared, arguments.replay, steps)
         current = platform.settings
         with steps.step("recompute every served vector"):
-            decisions = list(read_decisions(current.redis_url, current.decisions_stream))
-            full = [d for d in decisions if d.feature_service == FEATURE_SERVICE]
-            skew = audit(prepared.store, [(d.transaction, d.vector) for d in full])
-        platform.stop("service", "stream")
+            decisions = recorded(current, answers)
+            whole = [d for d in decisions if d.feature_service == FEATURE_SERVICE]
+            skew = audit(prepared.store, [(d.transaction, d.vector) for d in whole])
+        platform.stop("service", *jobs)
         reports: Path = arguments.reports
         with steps.step("drift report"):
-            drifted = drift(current, prepared, full, reports / "drift")
+            drifted = drift(current, prepared, whole, reports / "drift")
     live = live_metrics(prepared, answers, skew) | {"decisions_logged": len(decisions)}
-    live["without_stored_features"] = len(decisions) - len(full)
-    report = summary.as_json(prepared, live, drifted, steps.seconds, time.perf_counter() - began)
+    live["without_stored_features"] = len(decisions) - len(whole)
+    report = {"profile": chosen.profile}
+    report |= summary.as_json(prepared, live, drifted, steps.seconds, time.perf_counter() - began)
     (reports / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
     summary.show(console, prepared, report, drifted)
     failed = skew.different or len(decisions) != len(answers)

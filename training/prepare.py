@@ -80,9 +80,9 @@ def prepare(
 ) -> Prepared:
     """Load and validate a data set, backfill history up to the test days, train, register, and put features online.
 
-    `start_stores` starts Redis and MLflow at the addresses of the settings; it runs while the data loads. `rows` is the
-    size of a generated set. The test days are in history only while the models are evaluated; afterwards they reach it
-    through the stream alone. Raises one of `EXPECTED`.
+    `start_stores` has Redis and MLflow ready at the addresses of the settings; it runs while the data loads. `rows` is
+    the size of a generated set. The test days are in history only while the models are evaluated; afterwards they reach
+    it through the stream alone. Raises one of `EXPECTED`.
     """
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(start_stores)
@@ -93,7 +93,7 @@ def prepare(
             require(quality)
             with _unfit():
                 protocol = default_protocol(dataset.name, dataset.transactions["timestamp"])
-        with steps.step("start Redis and MLflow"):
+        with steps.step("have Redis and MLflow ready"):
             starting.result()
     payments = dataset.transactions
     live = pd.Timestamp(protocol.test_start)

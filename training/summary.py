@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -101,7 +102,7 @@ def show(console: Console, prepared: Prepared, report: dict[str, Any], drifted: 
     console.print(f"  {len(report['drifted_features'])} of {tested} columns drifted: {names}{more}")
     console.rule("[bold]where to look next", align="left")
     console.print(f"  drift report   {report['drift_report']}")
-    console.print("  figures        reports/demo.json")
+    console.print(f"  figures        {Path(report['drift_report']).parents[1] / 'demo.json'}")
     console.print("  models         make mlflow")
     console.print("  play           make up   (then the curl line it prints; make down ends it)")
     console.print(f"\n  [dim]{report['seconds']['total']:.0f} seconds[/]\n")

@@ -151,7 +151,7 @@ def test_over_kafka_no_served_vector_differs_and_no_topic_is_left(start: Callabl
     live = json.loads((running.reports / "demo.json").read_text())["replay"]
     assert (live["scored"], live["vectors_checked"], live["vectors_different"]) == (REPLAYED, REPLAYED, 0)
     assert live["decisions_logged"] == REPLAYED
-    kinds = {"transactions", "transactions.dead", "decisions", "feature-updates"}
+    kinds = {"transactions", "transactions.dead", "decisions", "predictions", "feature-updates"}
     assert {name.split(".", 1)[1] for name in during if name.startswith("demo-")} == kinds
     assert not {name for name in topics_at(kafka_broker) - before if name.startswith("demo-")}
     assert running.processes() == []
