@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo demo-full test-full closed-loop train test test-ops test-deploy docs docs-serve test-docs newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
+.PHONY: help setup demo drill demo-full test-full closed-loop train test test-ops test-deploy docs docs-serve test-docs newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ demo-full: $(READY) ## The same loop on the full profile without Docker: Postgre
 test-full: $(READY) ## The full profile without Docker: the demo's figures on it, and a short drill (Java, Maven)
 	@.ci/full-tools >/dev/null
 	@$(BIN)/python -m pytest tests/full
+
+drill: $(READY) ## Each part of the full profile lost under load and restored: how long, and what was lost (Java, Maven)
+	@.ci/full-tools >/dev/null
+	@$(BIN)/python -m tests.chaos.drill $(DRILL)
 
 closed-loop: $(READY) ## Weeks in minutes: a planted drift to its alert, retraining, promotion (WEEKS="--weeks 12 [--worse]")
 	@$(BIN)/python -m training.replayed_weeks $(WEEKS)

@@ -16,14 +16,14 @@ from stream_jobs.transports.kafka_client import CALL, MAX_BYTES, PATIENCE, PAUSE
 Header = tuple[str, bytes]
 
 
-def connect(bootstrap: str) -> Producer:
+def connect(bootstrap: str, **more: Any) -> Producer:
     """A producer whose messages are confirmed by every in-sync replica, once each, in the order sent per key.
 
-    A key has the same partition as Kafka's Java clients give it.
+    A key has the same partition as Kafka's Java clients give it. `more` are further options of librdkafka's.
     """
     safe = {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random"}
     limits = {"delivery.timeout.ms": int(PATIENCE * 1_000), "message.max.bytes": MAX_BYTES}
-    return Producer(options(bootstrap, **safe, **limits, **{"linger.ms": 5, "compression.type": "lz4"}))
+    return Producer(options(bootstrap, **safe, **limits, **{"linger.ms": 5, "compression.type": "lz4"}, **more))
 
 
 def publish(

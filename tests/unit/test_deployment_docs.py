@@ -12,17 +12,18 @@ from feature_repo.settings import ROOT
 from k8s.image_contents import IMAGES, libraries, size
 
 DOCS = ROOT / "docs"
+PAGES = ["deployment.md", "capacity.md", "disaster-recovery.md"]
 TEXT = (DOCS / "deployment.md").read_text()
 
 
-@pytest.mark.parametrize("page", ["deployment.md", "capacity.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str):
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", (DOCS / page).read_text())]
     assert links
     assert [link for link in links if link and not link.startswith("http") and not (DOCS / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", ["deployment.md", "capacity.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_commands_are_there(page: str):
     text = (DOCS / page).read_text()
     modules = set(re.findall(r"python -m ([\w.]+)", text))
