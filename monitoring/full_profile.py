@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,9 @@ class FullProfile:
         self.running: dict[str, Running] = {}
         self._logs = base.home.resolve() / "full" / "logs"
         # Not below `home`: Postgres's user, `nobody` where root starts it, need not be let in there.
-        self.folder = Path(tempfile.mkdtemp(prefix="tollgate-full-"))
+        # A server that is killed in the middle of its ending may still write a file.
+        self._held = tempfile.TemporaryDirectory(prefix="tollgate-full-", ignore_cleanup_errors=True)
+        self.folder = Path(self._held.name)
         self.folder.chmod(0o711)
         redis, mlflow, self._postgres, self._kafka, self._controller, self._artifacts = free_ports(6)
         self.settings = base.model_copy(
@@ -119,7 +120,7 @@ class FullProfile:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        shutil.rmtree(self.folder)
+        self._held.cleanup()  # or when the process ends, should it be told to in the middle of this
 
     def _mlflow(self) -> Part:
         backend = self.database(REGISTRY).replace("postgresql://", "postgresql+psycopg://", 1)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,24 @@ def test_a_command_on_the_profile_gives_its_exit_code(tmp_path: Path) -> None:
         text=True,
     )
     assert (done.returncode, done.stdout.split()) == (7, ["full", "kafka"]), done.stderr
+
+
+def test_a_profile_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix="tollgate-ended-"))  # Postgres's user may not enter pytest's own
+    temporary.chmod(0o711)
+    running = subprocess.Popen(
+        [*FULL, sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"],
+        cwd=ROOT,
+        env=os.environ | {"FRAUD_HOME": str(tmp_path), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline().strip() == "up"
+    assert list(temporary.glob("tollgate-full-*/postgres/data"))
+    running.terminate()
+    running.communicate()
+    assert running.returncode == 143
+    assert left_behind(tmp_path) == left_behind(temporary) == []
+    assert list(temporary.iterdir()) == []
+    temporary.rmdir()
