@@ -154,6 +154,12 @@ class Settings(BaseSettings):
 
     transport: Literal["redis", "kafka"] = Field(default="redis", description="What carries the streams to the jobs")
     kafka_bootstrap: str = Field(default="127.0.0.1:9092", description="Kafka brokers, host:port with commas between")
+    kafka_security: Literal["plaintext", "ssl", "sasl_ssl"] = Field(
+        default="plaintext", description="How brokers are spoken to; sasl_ssl gives them a name and a password too"
+    )
+    kafka_ca: Path | None = Field(default=None, description="CAs of the brokers' certificates, PEM; null: the system's")
+    kafka_username: str | None = Field(default=None, description="The name for sasl_ssl, by SCRAM-SHA-512")
+    kafka_password: str | None = Field(default=None, repr=False, description="Its password")
     kafka_partitions: int = Field(default=8, ge=1, description="Partitions of a topic that is keyed by card")
     allowed_lateness: timedelta = Field(default=timedelta(minutes=10), description="How late an event may be and count")
     transactions_stream: str = Field(default="transactions", description="The stream or topic of payments")

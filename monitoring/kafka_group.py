@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 
 from feature_repo.settings import Settings
+from monitoring.kafka_security import security
 from monitoring.supervision import PartFailed
 
 PROBE_TIMEOUT = 2.0
@@ -38,7 +39,8 @@ def has_read(current: Settings, since: float) -> bool:
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 
     topic = current.transactions_stream
-    client = Consumer({"bootstrap.servers": current.kafka_bootstrap, "group.id": current.consumer_group})
+    at = {"bootstrap.servers": current.kafka_bootstrap, "group.id": current.consumer_group}
+    client = Consumer(at | security(current))
     try:
         numbers = client.list_topics(topic, PROBE_TIMEOUT).topics[topic].partitions
         answers = client.committed([TopicPartition(topic, number) for number in numbers], PROBE_TIMEOUT)

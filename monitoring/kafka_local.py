@@ -56,12 +56,15 @@ def classpath() -> str:
     return answer.read_text().strip()
 
 
-def initialise(folder: Path, port: int, controller: int) -> None:
-    """Make an empty broker in `folder`, for good at these two ports."""
+def initialise(folder: Path, port: int, controller: int, more: str = "", *formatted: str) -> None:
+    """Make an empty broker in `folder`, for good at these two ports.
+
+    `more` are options in the place of every broker's; `formatted` is told when its disk is made.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    written = PROPERTIES.format(port=port, controller=controller, data=(folder / "data").resolve())
+    written = (PROPERTIES + more).format(port=port, controller=controller, data=(folder / "data").resolve())
     _properties(folder).write_text(written)
-    tool = ("kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(_properties(folder)))
+    tool = ("kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(_properties(folder)), *formatted)
     _run(*JAVA, *QUIET, "-cp", classpath(), *tool)
 
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,11 @@ class FromJars(Broker):
 
     restarts = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "", *formatted: str) -> None:
+        """`more` are options in the place of every broker's; `formatted` is told when its disk is made."""
         self._folder = folder
         self._port, controller = free_ports(2)
-        kafka_local.initialise(folder, self._port, controller)
+        kafka_local.initialise(folder, self._port, controller, more, *formatted)
         self._running: Running | None = None
         began = time.monotonic()
         super().__init__(f"127.0.0.1:{self._port}", "")
@@ -79,9 +81,13 @@ class FromJars(Broker):
 
     def start(self) -> None:
         """Start the broker and return when it answers."""
-        part = kafka_local.part(self._folder, self._port)
+        part = replace(kafka_local.part(self._folder, self._port), ready=self.answers)
         self._running = start(part, self._folder / "logs")
         wait(part, self._running)
+
+    def answers(self) -> bool:
+        """Whether it answers a client."""
+        return kafka_local.answers(self._port)
 
     def stop(self) -> None:
         """Shut the broker down as an operator would. Stopping twice is allowed."""

@@ -40,6 +40,7 @@ from training.versions import RegistryFailed
 DONE, BLOCKED, WRONG, UNFIT, BUSY = range(5)
 
 PLACES = {"home", "data", "redis_url", "postgres_url", "mlflow_url", "registry_url", "host", "port", "log_key"}
+PLACES |= {"kafka_bootstrap", "kafka_security", "kafka_ca", "kafka_username", "kafka_password"}
 PLACES |= {*METRICS_PORTS.values(), "metrics_host", "traces_endpoint"}
 """Settings that say where things are: they don't change what a round finds."""
 

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from feature_repo.settings import settings
+from monitoring.kafka_security import security
+
 PATIENCE = 60.0
 """Seconds for which an absent broker is waited for."""
 
@@ -74,9 +77,12 @@ def patiently(subject: str, call: Callable[[], T]) -> T:
 
 
 def options(bootstrap: str, **more: Any) -> dict[str, Any]:
-    """The configuration every client has: librdkafka's own log lines go to Python's `stream_jobs.kafka`."""
+    """The configuration every client has: librdkafka's own log lines go to Python's `stream_jobs.kafka`.
+
+    TLS and SASL are those of the process's own settings. Raises `PartFailed` where these contradict each other.
+    """
     common = {"bootstrap.servers": bootstrap, "logger": logging.getLogger("stream_jobs.kafka")}
-    return common | {"reconnect.backoff.max.ms": 2_000} | more
+    return common | security(settings()) | {"reconnect.backoff.max.ms": 2_000} | more
 
 
 def consumer(bootstrap: str, group: str) -> Consumer:
