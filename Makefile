@@ -105,7 +105,7 @@ secrets: $(READY) ## Draw the passwords of docker-compose and k8s/overlays/local
 images: $(READY) ## Build the five container images (VERSION=0.1.0; needs Docker)
 	@k8s/images/build.sh $(or $(VERSION),0.1.0)
 
-test-deploy: $(READY) ## Images, compose, Kubernetes manifests and workflows, judged by the tools that read them
+test-deploy: $(READY) ## Images, compose, Kubernetes manifests, AWS's stacks and workflows, judged by the tools that read them
 	@.ci/deploy-tools >/dev/null
 	@$(BIN)/python -m pytest tests/deploy
 
@@ -137,6 +137,8 @@ lock: $(READY) ## Resolve the lock files anew
 	  -c requirements.lock pyproject.toml -o requirements-serving.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  --group pyproject.toml:full-tools -o requirements-full-tools.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+	  k8s/aws/requirements.in -o k8s/aws/requirements.txt
 
 clean: ## Remove what the targets made, but for .venv
 	rm -rf .tollgate reports build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
