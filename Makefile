@@ -35,7 +35,7 @@ demo: $(READY) ## The whole loop on one machine: data to drift report (DATASET=n
 test: $(READY) ## Every test, against real servers
 	@$(BIN)/python -m pytest
 
-test-ops: $(READY) ## Alerts, dashboards, status page: needs Prometheus and Alertmanager (.ci/ops-tools)
+test-ops: $(READY) ## Alerts, dashboards, status page, Airflow's workflows: needs .ci/ops-tools and .ci/airflow-tools
 	@$(BIN)/python -m pytest tests/ops
 
 demo-full: $(READY) ## The same loop on the full profile without Docker: Postgres, Redis, Kafka, MLflow over S3
@@ -137,6 +137,8 @@ lock: $(READY) ## Resolve the lock files anew
 	  -c requirements.lock pyproject.toml -o requirements-serving.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  --group pyproject.toml:full-tools -o requirements-full-tools.lock
+	echo 'apache-airflow[postgres]==3.1.0' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
+	  --no-header --no-annotate --exclude-newer 2025-09-26 - -o k8s/images/airflow-requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
 	  k8s/aws/requirements.in -o k8s/aws/requirements.txt
 

@@ -36,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = given.run(settings(), given, console)
     except Overtaken as error:
         print(error, file=sys.stderr)
-        return BLOCKED
+        code = BLOCKED
     except (Refused, Busy, RegistryFailed) as error:
         print(error, file=sys.stderr)
         return WRONG
-    return code
+    return int(given.skip_code) if code == BLOCKED else code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: object, told: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=told, description=told)
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, skip_code=BLOCKED)
         made.add_argument("--json", action="store_true", help="print JSON")
         return made
 
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--claim", action="append", default=[], choices=CLAIMS, help="it must surely be better in this")
     one.add_argument("--override", action="store_true", help="promote it although it is blocked; needs --reason")
     one.add_argument("--reason", default="", help="why; it is recorded")
+    one.add_argument("--skip-code", type=int, default=BLOCKED, metavar="N", help="exit code where it is blocked")
     two = command("rollback", _rollback, "make the champion before this one champion again; asks for no evidence")
     which = two.add_mutually_exclusive_group()
     which.add_argument("--to", metavar="VERSION", help="another one that was champion")

@@ -3,7 +3,8 @@
 `python -m training.retrain --every-days 7 --drift reports/drift/drift.json --performance reports/backtest.json`
 The same history, code and settings are the same round: one that was interrupted goes on, one that is done stays so.
 Exit codes: 0 a challenger, or nothing due; 1 blocked by the gate; 2 wrong use, or no history or MLflow; 3 unfit data;
-4 another round is running.
+4 another round is running. A scheduler that runs a round step by step (`--until`) tells with `--skip-code` what went no
+further, as it should, from what went wrong: that is then the code for nothing due and for a gate that blocks.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from training.validate import DataQualityError
 from training.versions import RegistryFailed
 
 DONE, BLOCKED, WRONG, UNFIT, BUSY = range(5)
+NOTHING_DUE = "nothing due"
 
 PLACES = {"home", "data", "redis_url", "postgres_url", "mlflow_url", "registry_url", "host", "port", "log_key"}
 PLACES |= {"kafka_bootstrap", "kafka_security", "kafka_ca", "kafka_username", "kafka_password"}
@@ -110,7 +112,7 @@ def run(
         for one in said:
             told(f"{one.name}: {one.because}{'' if one.fired else '; not due'}")
         if not any(one.fired for one in said):
-            return outcome | {"outcome": "nothing due", "code": DONE}
+            return outcome | {"outcome": NOTHING_DUE, "code": DONE}
         protocol = window(current, asked.train_days, asked.delay_days, asked.test_days)
         marks = Marks(home, key_of(current, protocol))
         this = Round(current, protocol, marks, registry, told)
@@ -122,11 +124,11 @@ def run(
         if marks.found(next(iter(STEPS))) is None:  # begun now, and neither resumed nor done before
             for fired in (one for one in said if one.fired):
                 job_results.add(current.home, "retraining_triggered", reason=fired.name)
-        return outcome | go(this)
+        return outcome | go(this, asked.until)
 
 
-def go(this: Round) -> Outcome:
-    """Every step that is not done yet, in order, up to a gate that blocks."""
+def go(this: Round, until: str | None = None) -> Outcome:
+    """Every step that is not done yet, in order, up to a gate that blocks, or up to and with `until`."""
     marks, steps, seconds = this.marks, list(STEPS), {}
     blocked = False
     for place, (name, step) in enumerate(STEPS.items()):
@@ -143,7 +145,11 @@ def go(this: Round) -> Outcome:
         if name == "gate" and not found["passed"]:
             blocked = True
             break
+        if name == until:
+            break
     marks.tidy(KEPT)
+    if name == until and not blocked:
+        return {"outcome": f"done until {until}", "seconds": seconds, "code": DONE}
     word = "blocked" if blocked else "challenger"
     return {
         "outcome": word if seconds else f"already done: {word}",
@@ -169,6 +175,12 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--force", action="store_true", help="due in any case; a round that is done stays so")
     for name, days in (("train", 28), ("delay", 7), ("test", 14)):
         parser.add_argument(f"--{name}-days", type=int, default=days)
+    parser.add_argument(
+        "--until", choices=list(STEPS)[:-1], help="end after this step; the next call goes on from there"
+    )
+    parser.add_argument(
+        "--skip-code", type=int, metavar="N", help="exit code for nothing due and for a gate that blocks"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the outcome here as JSON")
     return parser.parse_args(given)
 
@@ -193,7 +205,8 @@ def main(given: Sequence[str] | None = None) -> int:
     print(json.dumps(outcome))
     if asked.out:
         asked.out.write_text(json.dumps(outcome, indent=1) + "\n")
-    return int(outcome["code"])
+    stays = outcome["outcome"] == NOTHING_DUE or outcome["code"] == BLOCKED
+    return int(outcome["code"] if asked.skip_code is None or not stays else asked.skip_code)
 
 
 if __name__ == "__main__":

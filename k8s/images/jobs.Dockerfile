@@ -81,14 +81,14 @@ EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=5 CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1", "--serve-artifacts"]
 
-# Airflow has an environment of its own: its libraries and ours do not agree, and need not.
+# Airflow has an environment of its own: its libraries and ours do not agree, and need not. At the versions that
+# `make test-ops` runs the workflows with.
 FROM batch AS workflows
 USER 0
-ARG AIRFLOW=3.1.0
+COPY k8s/images/airflow-requirements.txt /opt/airflow-requirements.txt
 RUN --mount=type=cache,target=/var/cache/uv pip install --no-cache-dir --disable-pip-version-check uv==0.13.9 \
- && uv venv /opt/airflow && UV_CACHE_DIR=/var/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy uv pip install --python /opt/airflow \
-    "apache-airflow[postgres]==${AIRFLOW}" \
-    --constraints "https://raw.githubusercontent.com/apache/airflow/constraints-${AIRFLOW}/constraints-3.11.txt" \
+ && uv venv /opt/airflow && UV_CACHE_DIR=/var/cache/uv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy uv pip install \
+    --python /opt/airflow -r /opt/airflow-requirements.txt \
  && pip uninstall --yes uv
 ENV PATH=/opt/airflow/bin:$PATH AIRFLOW_HOME=/var/lib/tollgate/airflow
 USER 10001:10001

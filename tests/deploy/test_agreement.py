@@ -208,10 +208,20 @@ def test_schedules_run_the_commands_of_the_jobs(overlay: str):
 
 
 def test_airflow_runs_what_the_cron_jobs_run():
+    """As modules: a round of retraining is one command in a CronJob, and in Airflow the same one step by step."""
     text = (ROOT / "k8s" / "workflows" / "tollgate.py").read_text()
     crons = [pod(one)["containers"][0]["command"] for one in objects("prod") if one["kind"] == "CronJob"]
-    commands = {" ".join(command[2:]) for command in crons if command[1] == "-m"}
-    assert {command for command in commands if f'"{command}"' not in text} == set()
+    modules = {command[2] for command in crons if command[1] == "-m"}
+    assert {module for module in modules if f'"{module}' not in text} == set()
+    [retrain] = [command for command in crons if "training.retrain" in command]
+    assert f'Param("{" ".join(retrain[3:])}"' in text, "due by the same rule"
+
+
+def test_airflow_is_of_the_version_that_the_workflows_are_run_with():
+    pinned = (ROOT / "k8s" / "images" / "airflow-requirements.txt").read_text()
+    [version] = re.findall(r"^apache-airflow==(\S+)$", pinned, re.MULTILINE)
+    assert f"apache-airflow[postgres]=={version}'" in (ROOT / "Makefile").read_text()
+    assert "--python /opt/airflow -r /opt/airflow-requirements.txt" in (ROOT / "k8s/images/jobs.Dockerfile").read_text()
 
 
 def test_the_autoscaler_s_metric_is_made_of_one_that_is_counted():

@@ -258,6 +258,7 @@ def test_the_commands_end_with_codes_that_a_script_can_read(world: World, run: C
     code, out, _ = run("promote")
     assert (code, f"Champion stays {first}" in out, "calibration" in out) == (1, True, True)
     assert "Calibrate on a later slice" in out, "the way out"
+    assert run("promote", "--dry-run", "--skip-code", "99")[0] == 99
     code, out, _ = run("show", "--json")
     assert (code, json.loads(out)["version"]) == (0, flat)
     second = world.publish(world.sound)

@@ -95,6 +95,18 @@ def test_nothing_is_done_where_nothing_is_due_and_a_done_round_stays_done(curren
     assert counted == {"schedule": 1.0, "force": 1.0}, "a round that was done is not begun again"
 
 
+def test_a_round_goes_step_by_step_as_far_as_it_is_asked_to(current: Settings):
+    first = go(current, "--every-days", "7", "--until", "train")
+    assert (first["outcome"], first["code"]) == ("done until train", DONE)
+    assert [*first["seconds"]] == ["data", "validate", "train"]
+    assert Registry(current).alias(CHALLENGER) is None
+    again = go(current, "--force", "--until", "validate")
+    assert (again["outcome"], again["seconds"]) == ("done until validate", {})
+    rest = go(current, "--force")
+    assert (rest["outcome"], [*rest["seconds"]]) == ("challenger", ["evaluate", "gate", "challenger"])
+    assert rest["round"] == first["round"]
+
+
 @pytest.mark.parametrize("place", range(len(STEPS)), ids=list(STEPS))
 def test_a_round_killed_after_a_step_and_before_its_mark_goes_on(
     current: Settings, monkeypatch: pytest.MonkeyPatch, place: int
@@ -224,6 +236,8 @@ def test_the_command_s_exit_code_says_what_came_of_it(
     assert (version, promised) == (outcome["version"], pytest.approx(outcome["test"]["average_precision"], abs=1e-3))
     figures.write_text(json.dumps({"average_precision": promised}))
     assert retrain.main([*DAYS, "--performance", str(figures)]) == DONE
+    assert told(capsys)["outcome"] == "nothing due"
+    assert retrain.main([*DAYS, "--performance", str(figures), "--skip-code", "99"]) == 99
     assert told(capsys)["outcome"] == "nothing due"
     figures.write_text(json.dumps({"average_precision": promised - 0.06}))
     assert retrain.main([*DAYS, "--performance", str(figures)]) == DONE
