@@ -55,7 +55,7 @@ class KafkaDecisionLog:
         self._stream = settings.decisions_stream
         self._timeout = settings.log_timeout
         self._wire = Wire(settings.redis_url, settings.log_timeout)
-        self._sender = Sender(settings.kafka_bootstrap, settings.decisions_stream, settings.log_timeout)
+        self._sender = Sender(settings, settings.decisions_stream, settings.log_timeout)
         self._confirming: set[asyncio.Task[None]] = set()
 
     async def append(self, entries: Sequence[Entry]) -> list[Outcome]:

@@ -14,6 +14,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from feature_repo.settings import Settings
+from monitoring.kafka_security import security
+
 POLL = 0.1
 """Seconds the thread of a producer waits for reports before it looks whether it is to end."""
 
@@ -50,16 +53,20 @@ class _Batch:
 
 
 class Sender:
-    """For one event loop. `timeout` is how long a batch may take to be confirmed, in seconds."""
+    """For one event loop. `timeout` is how long a batch may take to be confirmed, in seconds.
 
-    def __init__(self, bootstrap: str, topic: str, timeout: float) -> None:
+    Raises `PartFailed` where the settings of TLS and SASL contradict each other.
+    """
+
+    def __init__(self, current: Settings, topic: str, timeout: float) -> None:
         self._topic, self._timeout = topic, timeout
         # What is given up here is sent again from elsewhere: a message must not wait in the queue for long after.
         given_up = {"delivery.timeout.ms": max(int(timeout * 2_000), 1_000)}
         safe = {"acks": "all", "enable.idempotence": True, "partitioner": "murmur2_random"}
         quick = {"linger.ms": LINGER_MS, "compression.type": "lz4", "reconnect.backoff.max.ms": 500}
         said = {"logger": logging.getLogger("bentoml.service.tollgate.kafka")}
-        self._options: dict[str, Any] = {"bootstrap.servers": bootstrap, **given_up, **safe, **quick, **said}
+        self._options: dict[str, Any] = {**given_up, **safe, **quick, **said, **security(current)}
+        self._options["bootstrap.servers"] = current.kafka_bootstrap
         self._running: _Running | None = None
 
     async def send(self, messages: Sequence[tuple[bytes, bytes]]) -> None:
