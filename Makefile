@@ -137,6 +137,8 @@ lock: $(READY) ## Resolve the lock files anew
 	  -c requirements.lock pyproject.toml -o requirements-serving.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	  --group pyproject.toml:full-tools -o requirements-full-tools.lock
+	printf 'mlflow\npsycopg[binary]\nboto3\n' | $(BIN)/uv pip compile --quiet --python-version 3.11 --no-emit-index-url --no-header \
+	  --no-annotate -c requirements-full-tools.lock - -o k8s/images/mlflow-requirements.txt
 	echo 'apache-airflow[postgres]==3.1.0' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 	  --no-header --no-annotate --exclude-newer 2025-09-26 - -o k8s/images/airflow-requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \

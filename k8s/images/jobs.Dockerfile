@@ -35,8 +35,7 @@ RUN --mount=type=cache,target=/var/cache/uv uv pip install --python /opt/tollgat
 
 FROM builder AS mlflow-libraries
 COPY k8s/images/mlflow-requirements.txt ./
-RUN --mount=type=cache,target=/var/cache/uv uv pip install --python /opt/tollgate --constraints requirements.lock \
-    -r mlflow-requirements.txt
+RUN --mount=type=cache,target=/var/cache/uv uv pip install --python /opt/tollgate -r mlflow-requirements.txt
 
 FROM builder AS code
 COPY feature_repo /app/feature_repo
