@@ -25,6 +25,7 @@ PAGES = sorted(
 )
 MARKS = {
     "needs a cluster",
+    "needs an AWS account",
     "needs Docker",
     "needs Kafka",
     "needs Postgres and Redis",
