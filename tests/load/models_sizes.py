@@ -13,7 +13,7 @@ class ModelSizes:
 
     models: tuple[str, ...] = tuple(CANDIDATES)
     parts: tuple[str, ...] = ("handbook_ch3", "handbook_folds", "sparkov", "synthetic", "training")
-    rows: int = 300_000
+    rows: int = 600_000
     days: int = 150
     seeds: tuple[int, ...] = (201, 202, 203)
     oracle_seeds: tuple[int, ...] = (901, 902, 903, 904, 905)
