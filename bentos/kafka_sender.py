@@ -55,7 +55,7 @@ class _Batch:
 class Sender:
     """For one event loop. `timeout` is how long a batch may take to be confirmed, in seconds.
 
-    Raises `PartFailed` where the settings of TLS and SASL contradict each other.
+    Raises `InvalidKafkaSecurity` where the settings of TLS and SASL contradict each other.
     """
 
     def __init__(self, current: Settings, topic: str, timeout: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 
 from feature_repo.settings import Settings
-from monitoring.kafka_security import security
+from monitoring.kafka_security import InvalidKafkaSecurity, security
 from monitoring.supervision import PartFailed
 
 PROBE_TIMEOUT = 2.0
@@ -40,7 +40,10 @@ def has_read(current: Settings, since: float) -> bool:
 
     topic = current.transactions_stream
     at = {"bootstrap.servers": current.kafka_bootstrap, "group.id": current.consumer_group}
-    client = Consumer(at | security(current))
+    try:
+        client = Consumer(at | security(current))
+    except InvalidKafkaSecurity as error:
+        raise PartFailed(str(error)) from None
     try:
         numbers = client.list_topics(topic, PROBE_TIMEOUT).topics[topic].partitions
         answers = client.committed([TopicPartition(topic, number) for number in numbers], PROBE_TIMEOUT)

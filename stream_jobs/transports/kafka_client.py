@@ -79,7 +79,7 @@ def patiently(subject: str, call: Callable[[], T]) -> T:
 def options(bootstrap: str, **more: Any) -> dict[str, Any]:
     """The configuration every client has: librdkafka's own log lines go to Python's `stream_jobs.kafka`.
 
-    TLS and SASL are those of the process's own settings. Raises `PartFailed` where these contradict each other.
+    TLS and SASL are those of the process's own settings. Raises `InvalidKafkaSecurity` where these contradict.
     """
     common = {"bootstrap.servers": bootstrap, "logger": logging.getLogger("stream_jobs.kafka")}
     return common | security(settings()) | {"reconnect.backoff.max.ms": 2_000} | more

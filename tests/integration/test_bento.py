@@ -76,7 +76,8 @@ def test_it_holds_the_service_and_nothing_else(bento: Path):
     modules = (
         "__init__", "catalogue_jobs", "catalogue_models", "catalogue_quality", "catalogue_service", "catalogue_stream",
         "control_group", "controls", "decision_claim", "decision_finder", "decision_log", "decision_message",
-        "declaration", "exposition", "feedback_log", "metrics", "otlp", "privacy", "shadow_log", "tracing",
+        "declaration", "exposition", "feedback_log", "kafka_security", "metrics", "otlp", "privacy", "shadow_log",
+        "tracing",
     )  # fmt: skip
     assert kept == {f"monitoring/{module}.py" for module in modules}
 

@@ -8,8 +8,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from feature_repo.settings import Settings
-from monitoring.kafka_security import security
-from monitoring.supervision import PartFailed
+from monitoring.kafka_security import InvalidKafkaSecurity, security
 
 ACCOUNT = {"kafka_username": "tollgate", "kafka_password": "a password"}
 
@@ -39,7 +38,7 @@ def test_librdkafka_takes_what_it_is_told(tmp_path: Path):
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(given: dict[str, str], named: str):
-    with pytest.raises(PartFailed, match=named):
+    with pytest.raises(InvalidKafkaSecurity, match=named):
         security(Settings(**given))
 
 
