@@ -13,7 +13,7 @@ export FEAST_USAGE = False
 # Every process would otherwise compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo drill demo-full test-full closed-loop train test test-ops test-deploy docs docs-serve test-docs newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models check format up down status mlflow images secrets rebuild-online data lock clean
+.PHONY: help setup demo drill demo-full test-full closed-loop train test test-ops test-deploy docs docs-serve test-docs newcomer parity-nightly crash-nightly chaos-nightly topics bench-stream bench-serving bench-models bench-drift bench-monitoring check format up down status mlflow images secrets rebuild-online data lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,12 @@ bench-serving: $(READY) ## The service under load beside its peers, and a pictur
 
 bench-models: $(READY) ## Every model on every data set beside the published figures (minutes; MODELS=--quick)
 	@$(BIN)/python -m tests.load.bench_models $(MODELS)
+
+bench-drift: $(READY) ## Drift that was planted and drift that was not: alarms, false alarms, 10 M decisions (minutes)
+	@$(BIN)/python -m tests.load.bench_drift
+
+bench-monitoring: $(READY) ## What monitoring costs the service, on and off in turns (minutes; needs Prometheus)
+	@$(BIN)/python -m tests.load.bench_monitoring
 
 parity-nightly: $(READY) ## 10,000 random histories per parity test, hours of them (PARITY_EXAMPLES=n)
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/parity --timeout=0
