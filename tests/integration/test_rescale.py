@@ -201,8 +201,8 @@ def test_bytewax_snapshots_change_nothing(rescaled: Rescaled, tmp_path: Path) ->
     subprocess.run([sys.executable, "-m", "bytewax.recovery", str(snapshots), "3"], check=True, timeout=60)
     rescaled.job.recovery = ["-r", str(snapshots), "-s", "1", "-b", "0"]
     rows = payments(SEED + 1, 1_500, START, 40 * DAY, cards=40, merchants=9)
-    *parts, last = parted(rows, 2)
-    assert rescaled.through(parts, [THREADS]) > 0
+    *parts, last = parted(rows, 4)
+    assert rescaled.through(parts, [THREADS] * 3) > 0
     rescaled.job.start(ONE)
     rescaled.log.publish([NO_EVENT])
     rescaled.send(last)
