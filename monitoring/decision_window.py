@@ -200,7 +200,10 @@ def _from_table(current: Settings, period: Period, service: str, rows: int) -> S
 def _stacked(vectors: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     widths = {len(one) for one in vectors}
     if len(widths) > 1:
-        raise NoDecisions(f"Vectors of one feature service have {sorted(widths)} columns; must be of one length.")
+        raise NoDecisions(
+            f"Vectors of one feature service have {sorted(widths)} columns; must be of one length. Its columns were "
+            "changed: ask of the days since then alone (--days)."
+        )
     return np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
 
 
