@@ -46,20 +46,21 @@ class Network(Stack):
         )
         self.vpc.add_flow_log(
             "Flow",
-            destination=ec2.FlowLogDestination.to_cloud_watch_logs(self.log("FlowLog", "flow")),
+            destination=ec2.FlowLogDestination.to_cloud_watch_logs(log_group(self, "FlowLog", "flow", self.key)),
             traffic_type=ec2.FlowLogTrafficType.REJECT,
         )
 
-    def log(self, name: str, folder: str) -> logs.LogGroup:
-        """A log that is kept for three months."""
-        return logs.LogGroup(
-            self,
-            name,
-            log_group_name=f"/tollgate/{folder}",
-            encryption_key=self.key,
-            retention=logs.RetentionDays.THREE_MONTHS,
-            removal_policy=RemovalPolicy.RETAIN,
-        )
+
+def log_group(stack: Stack, name: str, folder: str, key: kms.IKey) -> logs.LogGroup:
+    """A log of that stack, encrypted with the key of ours, kept for three months."""
+    return logs.LogGroup(
+        stack,
+        name,
+        log_group_name=f"/tollgate/{folder}",
+        encryption_key=key,
+        retention=logs.RetentionDays.THREE_MONTHS,
+        removal_policy=RemovalPolicy.RETAIN,
+    )
 
 
 def subnets(name: str, kind: ec2.SubnetType, bits: int, **more: Any) -> ec2.SubnetConfiguration:

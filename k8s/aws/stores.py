@@ -16,7 +16,6 @@ from aws_cdk import aws_efs as efs
 from aws_cdk import aws_elasticache as elasticache
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_msk as msk
 from aws_cdk import aws_rds as rds
 from aws_cdk import aws_s3 as s3
@@ -24,7 +23,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from k8s.aws.cluster import Cluster
-from k8s.aws.network import STORES, Network
+from k8s.aws.network import STORES, Network, log_group
 from k8s.aws.sizes import Sizes
 
 IMAGES = ("service", "stream", "batch", "mlflow", "workflows")
@@ -176,7 +175,7 @@ class Stores(Stack):
             description="Tollgate: nothing is forgotten, states of up to 4 kB in the compact form of a hash",
             properties={"maxmemory-policy": "noeviction", "hash-max-listpack-value": "4096"},
         )
-        log = self._log("RedisLog", "redis")
+        log = log_group(self, "RedisLog", "redis", self.key)
         made = elasticache.CfnReplicationGroup(
             self,
             "Redis",
@@ -226,7 +225,7 @@ class Stores(Stack):
             kafka_versions_list=[KAFKA],
             server_properties="\n".join(f"{name}={value}" for name, value in BROKER_OPTIONS.items()),
         )
-        log = self._log("KafkaLog", "kafka")
+        log = log_group(self, "KafkaLog", "kafka", self.key)
         made = msk.CfnCluster(
             self,
             "Kafka",
@@ -330,16 +329,6 @@ class Stores(Stack):
         )
         made.add_ingress_rule(self._cluster.members, ec2.Port.tcp(port), "pods and nodes")
         return made
-
-    def _log(self, name: str, folder: str) -> logs.LogGroup:
-        return logs.LogGroup(
-            self,
-            name,
-            log_group_name=f"/tollgate/{folder}",
-            encryption_key=self.key,
-            retention=logs.RetentionDays.THREE_MONTHS,
-            removal_policy=RemovalPolicy.RETAIN,
-        )
 
     def _tell(self, name: str, value: str, meaning: str) -> None:
         CfnOutput(self, name, value=value, description=meaning)
