@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from feature_repo.settings import ROOT, Settings
@@ -39,11 +40,8 @@ GROUPS = {
 }
 """The first setting of each group."""
 
+DURATION = TypeAdapter(timedelta)
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-
-
-class Undescribed(ValueError):
-    """A setting of which the page could not say what it is."""
 
 
 def page() -> str:
@@ -71,20 +69,12 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, Path) and value.is_relative_to(ROOT):
         value = f"{value.relative_to(ROOT)}/"
     if isinstance(value, timedelta):
-        value = _iso(value)
+        value = DURATION.dump_python(value, mode="json")
     if value is None:
         return "none"
     if isinstance(value, bool):
         value = str(value).lower()
     return "empty" if value == "" else f"`{value}`"
-
-
-def _iso(value: timedelta) -> str:
-    """`P7D`, `PT1H`, `PT5M` or `PT5S`: as a setting takes it."""
-    for seconds, form in ((86_400, "P{}D"), (3_600, "PT{}H"), (60, "PT{}M"), (1, "PT{}S")):
-        if value.total_seconds() % seconds == 0:
-            return form.format(int(value.total_seconds() // seconds))
-    return f"PT{value.total_seconds()}S"
 
 
 def _values(field: FieldInfo) -> str:
