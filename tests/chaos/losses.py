@@ -21,12 +21,13 @@ from feature_repo.store import feature_store
 from monitoring import backup
 from monitoring.decision_table import connect, create
 from monitoring.full_profile import REGISTRY, FullProfile
-from monitoring.processes import Platform, at_free_ports
+from monitoring.processes import Platform
 from monitoring.supervision import Running, kill, start, stop, wait
 from tests.chaos.load import Load, until
 from tests.chaos.stage import Stage
 from tests.integration.velocity_platform import payments
 from training import backfill, batch
+from training.demo import placed
 from training.prepare import ALL_VIEWS
 from training.replaying import environ
 
@@ -202,9 +203,7 @@ def full_stage(home: Path) -> Iterator[FullStage]:
                     kafka_partitions=3, registry_poll=timedelta(seconds=1))  # fmt: skip
     with FullProfile(base) as servers:
         servers.start()
-        current, own = servers.settings, at_free_ports(servers.settings)
-        placed = own.model_copy(update={"redis_url": current.redis_url, "mlflow_url": current.mlflow_url})
-        with Platform(placed) as platform:
+        with Platform(placed(servers.settings)) as platform:
             made = FullStage(servers, platform)
             try:
                 made.set_up()
