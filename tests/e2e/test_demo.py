@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 from rich.console import Console
 
@@ -23,6 +22,7 @@ from feature_repo.sources import MissingTable
 from monitoring.supervision import PartFailed, free_ports
 from stream_jobs.transports.kafka_topics import admin
 from tests.kafka_broker import Broker
+from tests.running import naming
 from training import demo
 from training.datasets.synthetic import load
 from training.export import ParityError
@@ -49,16 +49,7 @@ class Demo:
 
     def processes(self) -> list[str]:
         """What runs for this demo, told by its home in a command line or an environment, but for the demo itself."""
-        found = []
-        for each in psutil.process_iter():
-            try:
-                said = [*each.cmdline(), *each.environ().values()]
-                ours = any(str(self.home) in text for text in said) and each.status() != psutil.STATUS_ZOMBIE
-                if ours and each.pid not in (self.process.pid, os.getpid()):
-                    found.append(" ".join(each.cmdline()))
-            except psutil.Error:
-                continue
-        return found
+        return naming(str(self.home), self.process.pid, os.getpid())
 
 
 @pytest.fixture

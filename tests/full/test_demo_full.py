@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 
 from feature_repo.settings import ROOT, Settings
 from monitoring.full_profile import FullProfile
+from tests.running import naming
 from training import demo
 
 DEMO = (sys.executable, "-m", "training.demo", "--dataset", "synthetic", "--rows", "6000", "--replay", "300")
@@ -45,17 +45,6 @@ def report(home: Path, *before: str) -> dict[str, Any]:
     return found | {"answers": {answer["transaction_id"]: answer for answer in lines}}
 
 
-def left_behind(home: Path) -> list[str]:
-    found = []
-    for each in psutil.process_iter():
-        try:
-            if any(str(home) in value for value in (*each.cmdline(), *each.environ().values())):
-                found.append(" ".join(each.cmdline()))
-        except psutil.Error:
-            continue
-    return found
-
-
 def figures(found: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in found.items() if name not in MACHINE_S | {"answers"}}
     return kept | {"replay": {name: value for name, value in found["replay"].items() if name not in OF_TIME}}
@@ -75,7 +64,7 @@ def test_the_full_profile_gives_the_embedded_one_s_figures_and_loses_nothing(tmp
     live = full["replay"]
     assert (live["scored"], live["decisions_logged"], live["vectors_checked"]) == (300, 300, 300)
     assert (live["vectors_different"], live["without_stored_features"]) == (0, 0)
-    assert left_behind(tmp_path / "full") == []
+    assert naming(str(tmp_path / "full")) == []
 
 
 def test_the_demo_writes_over_nothing_that_a_full_profile_holds(tmp_path: Path) -> None:
@@ -118,6 +107,6 @@ def test_a_profile_that_is_told_to_end_leaves_nothing_behind(tmp_path: Path) -> 
     running.terminate()
     running.communicate()
     assert running.returncode == 143
-    assert left_behind(tmp_path) == left_behind(temporary) == []
+    assert naming(str(tmp_path)) == naming(str(temporary)) == []
     assert list(temporary.iterdir()) == []
     temporary.rmdir()
